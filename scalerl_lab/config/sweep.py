@@ -1,0 +1,178 @@
+"""What a sweep may say: a question over recipes, its seeds, its budget and its rule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from scalerl_lab.config.strict import Strict
+
+Overrides = dict[str, Any]
+"""Dotted key path of a recipe -> new value; a mapping with ``type`` replaces a whole choice."""
+
+
+class Arm(Strict):
+    """One variant: what it changes in the sweep's recipe."""
+
+    about: str = ""
+    set: Overrides
+
+
+class LeaveOneOut(Strict):
+    """The recipe as control, and one arm per choice reverted.
+
+    Arms are written out, or derived: every choice in which ``baseline`` differs from the recipe
+    becomes an arm that takes the baseline's value.
+    """
+
+    type: Literal["leave_one_out"] = "leave_one_out"
+    arms: dict[str, Arm] = {}
+    baseline: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> LeaveOneOut:
+        if bool(self.arms) == bool(self.baseline):
+            raise ValueError("give either arms or baseline, not both and not neither")
+        return self
+
+
+class AddOne(Strict):
+    """The mirror image: the sweep's recipe as control, and one arm per choice taken from ``target``."""
+
+    type: Literal["add_one"] = "add_one"
+    arms: dict[str, Arm] = {}
+    target: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AddOne:
+        if bool(self.arms) == bool(self.target):
+            raise ValueError("give either arms or target, not both and not neither")
+        return self
+
+
+class Coupled(Strict):
+    """A field that follows the axis: ``hold`` keeps (axis value x field) constant, ``values`` spells it out."""
+
+    path: str
+    hold: Literal["product", "ratio"] | None = None
+    values: tuple[Any, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Coupled:
+        if (self.hold is None) == (self.values is None):
+            raise ValueError("give either hold or values")
+        return self
+
+
+class Axis(Strict):
+    """One path over values; the point that equals the recipe is the control."""
+
+    type: Literal["axis"] = "axis"
+    path: str
+    values: tuple[Any, ...] | None = None
+    factors: tuple[PositiveFloat, ...] | None = None
+    """Values as multiples of the recipe's own, so that one sweep serves every scale."""
+    coupled: tuple[Coupled, ...] = ()
+    run_gpu_hours: tuple[PositiveFloat, ...] | None = None
+    """Budget per point; the sweep's budget.run_gpu_hours where absent."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Axis:
+        if (self.values is None) == (self.factors is None):
+            raise ValueError("give either values or factors")
+        points = self.values if self.values is not None else self.factors
+        assert points is not None
+        if not points:
+            raise ValueError("an axis needs at least one point")
+        for name, given in [("run_gpu_hours", self.run_gpu_hours)] + [
+            (f"coupled[{c.path}].values", c.values) for c in self.coupled
+        ]:
+            if given is not None and len(given) != len(points):
+                raise ValueError(f"{name} has {len(given)} entries for {len(points)} points")
+        return self
+
+
+class Compare(Strict):
+    """Several recipes side by side; the first is the control."""
+
+    type: Literal["compare"] = "compare"
+    recipes: Annotated[tuple[str, ...], Field(min_length=2)]
+
+
+class Grid(Strict):
+    """The product of several paths' values; the point that equals the recipe is the control."""
+
+    type: Literal["grid"] = "grid"
+    axes: Annotated[dict[str, tuple[Any, ...]], Field(min_length=1)]
+
+
+Question = Annotated[LeaveOneOut | AddOne | Axis | Compare | Grid, Field(discriminator="type")]
+
+
+class Seeds(Strict):
+    """Replicates: a count (seeds 0, 1, ...) or the seeds themselves."""
+
+    control: PositiveInt | tuple[int, ...] = 3
+    arm: PositiveInt | tuple[int, ...] = 1
+
+
+class Budget(Strict):
+    """GPU-hours for each run and for the sweep."""
+
+    run_gpu_hours: PositiveFloat
+    sweep_gpu_hours: PositiveFloat | None = None
+    """Cap for all runs together, extensions included; the sum of the runs' budgets when absent."""
+
+
+class Extension(Strict):
+    """When a run that has reached its budget may go on, with hours that killed runs freed."""
+
+    step_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.125
+    """Each extension adds this share of the run's budget."""
+    max_factor: Annotated[float, Field(ge=1.0)] = 1.25
+    """A run never gets more than this multiple of its budget; 1 switches extension off."""
+    open_probability: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.2
+    """The question is open while both answers (below the control by the margin, or not) keep this probability."""
+
+
+class Divergence(Strict):
+    """When a run is stopped whatever its forecast says."""
+
+    collapse_drop: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.10
+    """Fall of the pass rate from its peak that counts as a collapse, seen at two successive points."""
+    truncation_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Truncated share of completions above which a run counts as diverged, at two successive points,
+    once it has risen by at least 0.1 since the run's first point (ScaleRL A.15: 10 to 15 % destabilises)."""
+
+
+class Rule(Strict):
+    """When to kill and when to extend: by the probability that a ceiling lies below the control's."""
+
+    margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """Difference in ceiling that counts (ScaleRL A.5: three replicates lay within 0.015, hence 0.02)."""
+    kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    min_points: PositiveInt = 6
+    min_window_midpoints: PositiveFloat = 2.0
+    """A ceiling is not identified until the window reaches this many midpoints (half of the gain)."""
+    max_ceiling_width: Annotated[float, Field(gt=0.0, le=1.0)] = 0.12
+    """Nor while its 80 % interval is wider than this."""
+    extension: Extension = Extension()
+    divergence: Divergence = Divergence()
+
+
+class Sweep(Strict):
+    """A question over recipes."""
+
+    name: str
+    about: str = ""
+    recipe: str
+    question: Question
+    seeds: Seeds = Seeds()
+    budget: Budget
+    fit_start_gpu_hours: Annotated[float, Field(ge=0.0)] = 1500.0
+    """Points before it are left out of every fit (ScaleRL A.6)."""
+    rule: Rule = Rule()
+    price_per_gpu_hour: PositiveFloat | None = None
+    profiles: dict[str, dict[str, Any]] = {}
+    """Profile name -> dotted key path of this sweep -> value that holds under that profile."""

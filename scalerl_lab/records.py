@@ -1,0 +1,332 @@
+"""What happened and what was concluded, as frozen values that travel between the rooms.
+
+GPU-hours are lab GPU-hours: under a ``flops`` meter, counted operations over the profile's exchange
+rate; under a ``wall`` meter, hours held times devices. Pass rates lie in [0, 1]. A number that does
+not exist is ``None``, never NaN. Times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scalerl_lab.config.profile import Meter
+from scalerl_lab.config.recipe import Recipe
+
+# ---------------------------------------------------------------- what is to be run
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that decides a run's numbers; its hash is the run's identity."""
+
+    run_id: str
+    """Hexadecimal digest of recipe (without its name and prose), seed, meter and results version."""
+    recipe: Recipe
+    seed: int
+    meter: Meter
+
+
+class Role(StrEnum):
+    """What an arm is in its sweep."""
+
+    CONTROL = "control"
+    """The untouched recipe."""
+    ARM = "arm"
+    """A variant of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key path in which an arm differs from the control."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run in its place in a sweep."""
+
+    sweep_id: str
+    arm: str
+    role: Role
+    changes: tuple[Change, ...]
+    budget_gpu_hours: float
+    spec: RunSpec
+    order: int
+    """Place in the queue; controls come first."""
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the run."""
+        return self.spec.run_id
+
+
+# ---------------------------------------------------------------- what a worker saw (facts, in the run's JSONL)
+
+
+class LedgerKind(StrEnum):
+    """What GPU-hours were held for."""
+
+    TRAIN = "train"
+    """Generation and updates: the x-axis of every curve."""
+    EVALUATE = "evaluate"
+    CHECKPOINT = "checkpoint"
+    WARM_START = "warm_start"
+    """The shared supervised start, billed to the run that built it."""
+    OVERHEAD = "overhead"
+    """Loading, building and waiting."""
+    LOST = "lost"
+    """Training after the last checkpoint of an attempt that died; it was held, but gave no point."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStarted:
+    """An attempt to execute the run began."""
+
+    trial: int
+    at: float
+    resumed_step: int
+    """Optimiser step of the checkpoint it continues from; 0 for a fresh start."""
+    host: str
+    pid: int
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvalPoint:
+    """One held-out measurement at a compute."""
+
+    trial: int
+    at: float
+    step: int
+    gpu_hours: float
+    """Training compute so far: generation and updates, without evaluation and checkpoints."""
+    pass_rate: float
+    pass_rate_se: float
+    """Sampling error of the mean over the fixed prompts: sqrt(sum_p p(1-p)/(k-1)) / P style."""
+    num_prompts: int
+    num_samples: int
+    truncation_rate: float
+    """Share of the evaluation's completions that ended at the limit without finishing."""
+    mean_tokens: float
+    entropy: float
+    """Mean token entropy of the policy over the evaluation's completions, in nats."""
+    flops: int
+    """Counted training operations so far."""
+    train_reward: float | None = None
+    """Mean raw reward (+1/-1) of the training completions since the point before."""
+    grad_norm: float | None = None
+    ratio_clipped: float | None = None
+    """Share of trained tokens at a bound of the ratio since the point before."""
+    mismatch: float | None = None
+    """Mean |log-probability trainer minus generator| over trained tokens since the point before."""
+    lag: float | None = None
+    """Mean age of trained tokens in optimiser steps since the point before."""
+    prompts_dropped: float | None = None
+    """Share of prompts dropped by the zero-variance filter since the point before."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """GPU-hours held, once: entries of a run never overlap."""
+
+    trial: int
+    at: float
+    kind: LedgerKind
+    gpu_hours: float
+    wall_s: float
+    flops: int
+    from_step: int
+    to_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """A complete state from which the run continues as if it had never stopped."""
+
+    trial: int
+    at: float
+    step: int
+    gpu_hours: float
+    path: str
+    """Relative to the run's folder."""
+    digest: str
+    num_bytes: int
+
+
+class EndReason(StrEnum):
+    """Why an attempt ended."""
+
+    GRANT_REACHED = "grant_reached"
+    """The compute granted so far is used."""
+    STOPPED = "stopped"
+    """Told to stop by a decision."""
+    NON_FINITE = "non_finite"
+    """A loss, gradient or weight became infinite or not a number."""
+    NO_PROMPTS = "no_prompts"
+    """The curriculum retired so many prompts that no batch can be filled."""
+    FAILED = "failed"
+    """An exception; its text is in ``detail``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """An attempt ended by itself (an attempt that was killed leaves no such fact)."""
+
+    trial: int
+    at: float
+    step: int
+    gpu_hours: float
+    reason: EndReason
+    detail: str = ""
+
+
+Fact = TrialStarted | EvalPoint | LedgerEntry | CheckpointSaved | TrialEnded
+
+
+# ---------------------------------------------------------------- what is concluded
+
+
+class RunStatus(StrEnum):
+    """Where a run stands in its sweep."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    FINISHED = "finished"
+    """Reached all compute it was granted."""
+    KILLED = "killed"
+    """Stopped by a decision; it can be revived from its checkpoint."""
+    FAILED = "failed"
+    """Its worker failed more often than the profile allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Posterior median with its central 80 % and 95 % intervals."""
+
+    median: float
+    low80: float
+    high80: float
+    low95: float
+    high95: float
+
+
+class FitStatus(StrEnum):
+    """What a fit can say about the ceiling."""
+
+    IDENTIFIED = "identified"
+    NOT_IDENTIFIED = "not_identified"
+    """Points enough, but many ceilings fit them alike."""
+    TOO_FEW_POINTS = "too_few_points"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The sigmoid law's posterior given a run's points, in summary."""
+
+    run_id: str
+    status: FitStatus
+    why: str
+    """One sentence: what makes the ceiling identified, or what is missing."""
+    num_points: int
+    first_gpu_hours: float | None
+    last_gpu_hours: float | None
+    r0: float | None
+    ceiling: Interval | None
+    efficiency: Interval | None
+    midpoint: Interval | None
+    residual_sd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a fit says of the pass rate at one compute not yet spent."""
+
+    gpu_hours: float
+    pass_rate: Interval
+
+
+class Action(StrEnum):
+    """What is to become of a run."""
+
+    CONTINUE = "continue"
+    KILL = "kill"
+    EXTEND = "extend"
+    FINISH = "finish"
+    """The budget is reached and the question needs no more of this run."""
+
+
+class Cause(StrEnum):
+    """Which rule a decision rests on."""
+
+    NOT_IDENTIFIED = "not_identified"
+    """The ceiling cannot be told yet."""
+    WITHIN_MARGIN = "within_margin"
+    """Nothing speaks against the run with the demanded probability."""
+    IS_CONTROL = "is_control"
+    """The control is never killed for its ceiling."""
+    CEILING_BELOW = "ceiling_below"
+    """The projected ceiling lies below the control's by more than the margin."""
+    NON_FINITE = "non_finite"
+    COLLAPSED = "collapsed"
+    """The pass rate fell from its peak."""
+    TRUNCATED = "truncated"
+    """Too many completions end at the limit."""
+    QUESTION_OPEN = "question_open"
+    """The budget is reached, but the answer is still open and hours are left."""
+    BUDGET_REACHED = "budget_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The numbers a decision rests on."""
+
+    fit: Fit | None
+    forecast: Forecast | None
+    control_ceiling: Interval | None
+    difference: Interval | None
+    """Ceiling of this run's arm minus the control's."""
+    probability_below: float | None
+    """P(ceiling of the arm < ceiling of the control - margin)."""
+    margin: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Continue, kill, extend or finish a run, with the reason as a sentence with its numbers."""
+
+    run_id: str
+    step: int
+    gpu_hours: float
+    action: Action
+    cause: Cause
+    reason: str
+    granted_gpu_hours: float
+    """Compute the run may use after this decision."""
+    evidence: Evidence
+
+
+# ---------------------------------------------------------------- what is read back
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as the store knows it, for a driver or a report."""
+
+    planned: PlannedRun
+    status: RunStatus
+    granted_gpu_hours: float
+    points: tuple[EvalPoint, ...]
+    trials: int
+    failures: int
+    last_decision: Decision | None
+    reused: bool
+    """Whether the sweep found this run's points already there."""
+
+    @property
+    def gpu_hours(self) -> float:
+        """Training compute used so far."""
+        return self.points[-1].gpu_hours if self.points else 0.0
