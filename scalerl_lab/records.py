@@ -7,11 +7,16 @@ not exist is ``None``, never NaN. Times are seconds since the epoch, UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from scalerl_lab.config.profile import Meter
 from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.strict import Strict
 
 # ---------------------------------------------------------------- what is to be run
 
@@ -64,7 +69,7 @@ class PlannedRun:
         return self.spec.run_id
 
 
-# ---------------------------------------------------------------- what a worker saw (facts, in the run's JSONL)
+# ---------------------------------------------------------------- what a worker saw: facts, in its JSONL
 
 
 class LedgerKind(StrEnum):
@@ -330,3 +335,128 @@ class RunState:
     def gpu_hours(self) -> float:
         """Training compute used so far."""
         return self.points[-1].gpu_hours if self.points else 0.0
+
+
+# ---------------------------------------------------------------- records as JSON, exactly
+
+_Record = TypeVar("_Record")
+_FACTS: dict[str, type[Fact]] = {
+    kind.__name__: kind for kind in (TrialStarted, EvalPoint, LedgerEntry, CheckpointSaved, TrialEnded)
+}
+
+
+def to_json(value: object) -> Any:
+    """A record, or what records are made of, as plain JSON values; floats keep every bit.
+
+    Raises:
+        ValueError: a number is NaN or infinite; a number that does not exist is ``None``.
+        TypeError: the value is neither a record nor made of what records are made of.
+    """
+    if isinstance(value, StrEnum):
+        return value.value
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a record holds {value}; a number that does not exist must be None")
+        return float(value)
+    if isinstance(value, Strict):
+        return value.model_dump(mode="json")
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no place in a record: {value!r}")
+
+
+def from_json(kind: type[_Record], value: Any) -> _Record:
+    """The record that ``to_json`` wrote.
+
+    Args:
+        kind: the record's class.
+        value: what ``json.loads`` gives.
+
+    Raises:
+        ValueError: a field is unknown, missing or of another type; the message names it.
+    """
+    record: _Record = _decode(kind, value, kind.__name__)
+    return record
+
+
+def fact_to_json(fact: Fact) -> dict[str, Any]:
+    """A fact with its kind, as one line of a run's file."""
+    written: dict[str, Any] = {"fact": type(fact).__name__}
+    written.update(to_json(fact))
+    return written
+
+
+def fact_from_json(value: dict[str, Any]) -> Fact:
+    """The fact that ``fact_to_json`` wrote.
+
+    Raises:
+        ValueError: the kind is unknown, or a field is unknown, missing or of another type.
+    """
+    kind = _FACTS.get(value.get("fact", ""))
+    if kind is None:
+        raise ValueError(f"unknown kind of fact {value.get('fact')!r}; known: {', '.join(_FACTS)}")
+    return from_json(kind, {name: item for name, item in value.items() if name != "fact"})
+
+
+@cache
+def _fields_of(kind: type) -> dict[str, tuple[Any, bool]]:
+    """Name -> (type, whether it must be given)."""
+    hints = get_type_hints(kind)
+    return {field.name: (hints[field.name], field.default is MISSING) for field in fields(kind)}
+
+
+def _decode(kind: Any, value: Any, path: str) -> Any:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _decode(get_args(kind)[0], value, path)
+    if origin in (Union, UnionType):
+        return _decode_union(get_args(kind), value, path)
+    if origin is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, list):
+            raise _mismatch(path, "a list", value)
+        return tuple(_decode(item, each, f"{path}[{place}]") for place, each in enumerate(value))
+    if kind is float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise _mismatch(path, "a finite number", value)
+        return float(value)
+    if kind in (bool, int, str):
+        if type(value) is not kind:
+            raise _mismatch(path, kind.__name__, value)
+        return value
+    if issubclass(kind, StrEnum):
+        return kind(value)
+    if issubclass(kind, Strict):
+        return kind.model_validate(value)
+    return _decode_record(kind, value, path)
+
+
+def _decode_record(kind: type, value: Any, path: str) -> Any:
+    if not isinstance(value, dict):
+        raise _mismatch(path, "an object", value)
+    known = _fields_of(kind)
+    unknown = sorted(set(value) - set(known))
+    missing = sorted(name for name, (_, needed) in known.items() if needed and name not in value)
+    if unknown or missing:
+        raise ValueError(f"{path}: unknown fields {unknown}, missing fields {missing}")
+    return kind(**{name: _decode(known[name][0], item, f"{path}.{name}") for name, item in value.items()})
+
+
+def _decode_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and NoneType in options:
+        return None
+    rest = [option for option in options if option is not NoneType]
+    if len(rest) == 1:
+        return _decode(rest[0], value, path)
+    for option in rest:
+        if isinstance(value, dict) and option.model_fields["type"].default == value.get("type"):
+            return _decode(option, value, path)
+    raise _mismatch(path, " or ".join(option.__name__ for option in rest), value)
+
+
+def _mismatch(path: str, wanted: str, value: object) -> ValueError:
+    return ValueError(f"{path}: expected {wanted}, got {value!r}")
