@@ -460,3 +460,42 @@ def _decode_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
 
 def _mismatch(path: str, wanted: str, value: object) -> ValueError:
     return ValueError(f"{path}: expected {wanted}, got {value!r}")
+
+
+# ---------------------------------------------------------------- what is shown while a sweep runs
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """Where one run stands, for people who watch."""
+
+    run_id: str
+    arm: str
+    seed: int
+    role: Role
+    status: RunStatus
+    gpu_hours: float
+    granted_gpu_hours: float
+    pass_rate: float | None
+    """Held-out pass rate at the newest point."""
+    ceiling: Interval | None
+    """Forecast of the ceiling; None before there is a fit."""
+    identified: bool
+    """Whether that ceiling is identified."""
+    last_decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressView:
+    """Where a sweep stands, for people who watch; rows in the order of the plan."""
+
+    sweep_id: str
+    sweep_name: str
+    profile_name: str
+    rows: tuple[ProgressRow, ...]
+    used_gpu_hours: float
+    budget_gpu_hours: float
+    wall_s: float
+    """Seconds since this driver started."""
+    wall_left_s: float | None
+    """Estimate; None until something can be estimated."""
