@@ -1,0 +1,368 @@
+"""The loop that takes a sweep from its plan to its verdicts: admit, ingest, fit, decide, act.
+
+Every turn reads what workers left in their folders, writes it to SQL, has the new points fitted in
+another process, writes the decision, and only then acts on it. Nothing in memory is needed to go on:
+what a run needs next follows from its facts and its last decision, on the first turn after a crash as
+on any other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+
+from scalerl_lab.decide import decide_ended
+from scalerl_lab.launch.analysis import Analysis, AnalysisJob, Curve, Plot, analyse, draw
+from scalerl_lab.launch.board import Board, Watcher
+from scalerl_lab.launch.home import Home
+from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
+from scalerl_lab.launch.run_folder import Orders, RunFolder
+from scalerl_lab.plan import SweepPlan
+from scalerl_lab.records import (
+    Action,
+    EndReason,
+    Fact,
+    Role,
+    RunState,
+    RunStatus,
+    TrialEnded,
+    TrialStarted,
+)
+from scalerl_lab.store import Store
+
+_TURN_S = 0.1
+_UPDATE_S = 0.5
+_STOP_GRACE_S = 60.0
+_OVER = {RunStatus.FINISHED, RunStatus.KILLED, RunStatus.FAILED}
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the driver holds of a run between turns; all of it can be read again from files and SQL."""
+
+    state: RunState
+    folder: RunFolder
+    lines: int = 0
+    size: int = -1
+    trial: int = 0
+    live: bool = False
+    failures: int = 0
+    ended: TrialEnded | None = None
+    job: Future[Analysis] | None = None
+    ordered_down_at: float | None = None
+    gpu_hours_now: float = 0.0
+
+    @property
+    def run_id(self) -> str:
+        return self.state.planned.run_id
+
+    @property
+    def label(self) -> str:
+        return f"{self.state.planned.arm} s{self.state.planned.spec.seed}"
+
+    @property
+    def awaits_verdict(self) -> bool:
+        """Whether points came after the last decision."""
+        points, last = self.state.points, self.state.last_decision
+        return bool(points) and (last is None or last.step < points[-1].step)
+
+
+@dataclass(slots=True)
+class Driver:
+    """Drives one sweep through one launcher; see the module's docstring."""
+
+    plan: SweepPlan
+    store: Store
+    launcher: Launcher
+    analyst: Executor
+    home: Home
+    watcher: Watcher
+    code_version: str
+    max_live: int
+    """How many trials to have with the launcher at a time; one waiting beyond its slots hides the start-up."""
+    plot: Plot | None = None
+    clock: Callable[[], float] = time.monotonic
+    _runs: dict[str, _Run] = field(default_factory=dict)
+    _plots: list[tuple[str, str, Future[bytes]]] = field(default_factory=list)
+    _began: float = 0.0
+    _began_gpu_hours: float = 0.0
+    _updated: float = 0.0
+
+    def drive(self) -> list[RunState]:
+        """Take the sweep to its end; returns how each run stands."""
+        self._began = self.clock()
+        self._load()
+        try:
+            while self._turn():
+                time.sleep(_TURN_S)
+            self._finish_plots()
+        finally:
+            self.launcher.close()
+        self._show(force=True)
+        return [run.state for run in self._runs.values()]
+
+    # ------------------------------------------------------------ one turn
+
+    def _turn(self) -> bool:
+        for over in self.launcher.over():
+            self._reap(over)
+        for run in self._runs.values():
+            if run.live:
+                self._ingest(run)
+        for run in self._runs.values():
+            self._collect(run)
+            self._submit(run)
+            self._settle(run)
+        self._admit()
+        self._collect_plots()
+        self._show()
+        return any(run.live or run.job is not None for run in self._runs.values())
+
+    def _load(self) -> None:
+        """Read everything back: the first turn after a crash is like any other."""
+        for state in self.store.run_states(self.plan.sweep_id):
+            run_id = state.planned.run_id
+            folder = RunFolder(self.home.run_folder(run_id))
+            folder.create(state.planned.spec)
+            run = _Run(state, folder, lines=self.store.ingested_lines(run_id), trial=state.trials)
+            self._runs[run_id] = run
+            self._ingest(run)
+            run.trial = max([run.trial, *(f.trial for f in folder.read_facts() if isinstance(f, TrialStarted))])
+        self._refresh()
+        self._began_gpu_hours = sum(run.gpu_hours_now for run in self._runs.values())
+
+    def _ingest(self, run: _Run) -> None:
+        """Bring a run's new facts into SQL; the line number makes it idempotent."""
+        progress = run.folder.progress()
+        used = run.state.gpu_hours
+        run.gpu_hours_now = max(used, progress.gpu_hours if progress and run.live else used)
+        try:
+            size = run.folder.facts.stat().st_size
+        except FileNotFoundError:
+            return
+        if size == run.size:
+            return
+        facts: list[Fact] = run.folder.read_facts(run.lines)
+        run.size = size
+        if not facts:
+            return
+        self.store.ingest(run.run_id, run.lines, facts)
+        run.lines += len(facts)
+        for fact in facts:
+            if isinstance(fact, TrialEnded):
+                run.ended = fact
+            elif isinstance(fact, TrialStarted):
+                run.ended = None
+                if run.live and run.state.status is not RunStatus.RUNNING:
+                    self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        for state in self.store.run_states(self.plan.sweep_id):
+            self._runs[state.planned.run_id].state = state
+
+    # ------------------------------------------------------------ verdicts
+
+    def _submit(self, run: _Run) -> None:
+        if run.job is not None or not run.awaits_verdict or run.state.status in _OVER - {RunStatus.FINISHED}:
+            return
+        arm = run.state.planned.arm
+        self_id = run.run_id
+        job = AnalysisJob(
+            sweep=self.plan.sweep,
+            run=run.state,
+            siblings=tuple(_curve(r) for r in self._of_arm(arm) if r.run_id != self_id),
+            controls=tuple(_curve(r) for r in self._runs.values() if r.state.planned.role is Role.CONTROL),
+            free_gpu_hours=self.store.budget(self.plan.sweep_id).free,
+        )
+        run.job = self.analyst.submit(analyse, job)
+
+    def _of_arm(self, arm: str) -> list[_Run]:
+        return [run for run in self._runs.values() if run.state.planned.arm == arm]
+
+    def _collect(self, run: _Run) -> None:
+        """Put a finished analysis on record, then act on it."""
+        if run.job is None or not run.job.done():
+            return
+        analysis, run.job = run.job.result(), None
+        fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
+        self.store.record_decision(self.plan.sweep_id, analysis.decision, fit_id)
+        self._refresh()
+        if analysis.decision.action is not Action.CONTINUE:
+            self.watcher.said(f"{run.label}: {analysis.decision.action}: {analysis.decision.reason}")
+
+    def _settle(self, run: _Run) -> None:
+        """Do what the last decision says, once; whatever was done already is left alone."""
+        last = run.state.last_decision
+        if last is None or run.awaits_verdict or run.job is not None:
+            return
+        if last.action is Action.KILL and run.state.status is not RunStatus.KILLED:
+            self._take_down(run)
+        elif run.live or run.state.status in _OVER:
+            return
+        elif last.action is Action.FINISH:
+            self._close(run, RunStatus.FINISHED)
+
+    def _take_down(self, run: _Run) -> None:
+        if not run.live:
+            self._close(run, RunStatus.KILLED)
+            return
+        now = self.clock()
+        if run.ordered_down_at is None:
+            run.folder.write_orders(Orders(run.state.granted_gpu_hours, stop=True))
+            run.ordered_down_at = now
+        elif now - run.ordered_down_at > _STOP_GRACE_S:
+            self.launcher.stop(run.run_id)
+            run.ordered_down_at = now
+
+    def _close(self, run: _Run, status: RunStatus) -> None:
+        if run.state.status is RunStatus.PLANNED:
+            # Points of another sweep already say all that this one asks.
+            self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
+        self.store.set_status(self.plan.sweep_id, run.run_id, status)
+        for row in self.store.unacted(self.plan.sweep_id):
+            if row.decision.run_id == run.run_id:
+                self.store.mark_acted(row.decision_id)
+        self._refresh()
+        if self.plot is not None and run.state.points:
+            up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
+            job = self.analyst.submit(draw, self.plot, _curve(run), self.plan.sweep, up_to, run.label)
+            self._plots.append((run.run_id, "fit.png", job))
+
+    # ------------------------------------------------------------ trials
+
+    def _admit(self) -> None:
+        """Start what has compute left to use, as far as the sweep's budget covers it."""
+        live = sum(run.live for run in self._runs.values())
+        for run in self._runs.values():
+            if live >= self.max_live:
+                return
+            if not self._needs_trial(run):
+                continue
+            budget = self.store.budget(self.plan.sweep_id)
+            if run.state.status is RunStatus.PLANNED and (
+                budget.free + 1e-6 < run.state.granted_gpu_hours - run.state.gpu_hours
+            ):
+                continue
+            self._start(run)
+            live += 1
+
+    def _needs_trial(self, run: _Run) -> bool:
+        if run.live or run.job is not None or run.awaits_verdict or run.state.status in _OVER:
+            return False
+        last = run.state.last_decision
+        if last is not None and last.action in {Action.KILL, Action.FINISH}:
+            return False
+        return run.state.gpu_hours < run.state.granted_gpu_hours
+
+    def _start(self, run: _Run) -> None:
+        run.trial += 1
+        run.live, run.ended, run.ordered_down_at = True, None, None
+        run.folder.write_orders(Orders(run.state.granted_gpu_hours))
+        for row in self.store.unacted(self.plan.sweep_id):
+            if row.decision.run_id == run.run_id and row.decision.action is Action.EXTEND:
+                self.store.mark_acted(row.decision_id)
+        self.launcher.start(
+            TrialRequest(
+                run_id=run.run_id,
+                trial=run.trial,
+                folder=run.folder.path,
+                cache=self.home.cache,
+                resources=run.state.planned.spec.recipe.resources,
+                code_version=self.code_version,
+                label=run.label,
+            )
+        )
+
+    def _reap(self, over: TrialOver) -> None:
+        """A trial's process is done: read its last facts, and see why it ended."""
+        run = self._runs[over.run_id]
+        if not run.live or over.trial != run.trial:
+            return
+        self._ingest(run)
+        run.live = False
+        ended = run.ended if run.ended is not None and run.ended.trial == over.trial else None
+        if ended is None or ended.reason is EndReason.FAILED:
+            if run.state.last_decision is not None and run.state.last_decision.action is Action.KILL:
+                return
+            run.failures += 1
+            detail = ended.detail if ended is not None else (over.error or "its process died")
+            self._retry_or_give_up(run, detail)
+        elif ended.reason in {EndReason.NON_FINITE, EndReason.NO_PROMPTS}:
+            self.store.record_decision(self.plan.sweep_id, decide_ended(run.state, ended), None)
+            self._refresh()
+            self.watcher.said(f"{run.label}: {ended.reason}: {ended.detail}")
+
+    def _retry_or_give_up(self, run: _Run, detail: str) -> None:
+        allowed = self.plan.profile.max_failures
+        if run.failures <= allowed:
+            self.watcher.said(
+                f"{run.label}: trial {run.trial} failed ({detail}); trying again from its checkpoint, "
+                f"{allowed - run.failures} more allowed"
+            )
+            return
+        self.watcher.said(f"{run.label}: failed for good after {run.failures} trials: {detail}")
+        if run.state.status is RunStatus.PLANNED:
+            self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
+        self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.FAILED)
+        self._refresh()
+
+    # ------------------------------------------------------------ pictures and progress
+
+    def _collect_plots(self) -> None:
+        for run_id, name, job in [p for p in self._plots if p[2].done()]:
+            self.store.queue_artifact(self.plan.sweep_id, run_id, name, job.result())
+        self._plots = [p for p in self._plots if not p[2].done()]
+
+    def _finish_plots(self) -> None:
+        while self._plots:
+            self._collect_plots()
+            time.sleep(_TURN_S)
+
+    def _show(self, *, force: bool = False) -> None:
+        now = self.clock()
+        if not force and now - self._updated < _UPDATE_S:
+            return
+        self._updated = now
+        runs = list(self._runs.values())
+        self.watcher.update(
+            Board(
+                plan=self.plan,
+                runs=tuple(run.state for run in runs),
+                fits=self.store.latest_fits(self.plan.sweep_id),
+                gpu_hours_now={run.run_id: run.gpu_hours_now for run in runs},
+                live=frozenset(run.run_id for run in runs if run.live),
+                budget=self.store.budget(self.plan.sweep_id),
+                elapsed_s=now - self._began,
+                left_s=self._left_s(now),
+            )
+        )
+
+    def _left_s(self, now: float) -> float | None:
+        runs = list(self._runs.values())
+        done = sum(run.gpu_hours_now for run in runs) - self._began_gpu_hours
+        if done <= 0.0:
+            return None
+        left = sum(
+            max(run.state.granted_gpu_hours - run.gpu_hours_now, 0.0)
+            for run in runs
+            if run.state.status not in _OVER
+        )
+        return (now - self._began) * left / done
+
+
+def _curve(run: _Run) -> Curve:
+    return run.run_id, run.state.points
+
+
+def slots(cpus: float, gpus: float, plan: SweepPlan) -> int:
+    """How many of the plan's runs fit at a time."""
+    needs = [run.spec.recipe.resources for run in plan.runs]
+    return max(
+        1,
+        min(
+            int(min(cpus / need.cpus, gpus / need.gpus if need.gpus else cpus / need.cpus)) for need in needs
+        ),
+    )
