@@ -1,0 +1,206 @@
+"""A sweep while it runs: a live table in a terminal, one plain line per event elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TextIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scalerl_lab.records import Action, Decision, ProgressRow, ProgressView, RunStatus
+from scalerl_lab.report.words import ABSENT, clock, hours, percent, rate, span80
+
+__all__ = ["ProgressConsole", "ProgressRow", "ProgressView", "plain_lines", "renderable"]
+
+STATUS_STYLE = {
+    RunStatus.PLANNED: "dim",
+    RunStatus.RUNNING: "bold",
+    RunStatus.FINISHED: "green",
+    RunStatus.KILLED: "yellow",
+    RunStatus.FAILED: "red",
+}
+BAR_CELLS = 10
+SHARE_PER_LINE = 0.10
+"""Without a terminal, the totals are said each time another such share of the budget is used."""
+
+
+def renderable(view: ProgressView) -> RenderableType:
+    """The state of a sweep as a table with its totals, for a terminal of 100 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
+    table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=26)
+    table.add_column("status", no_wrap=True)
+    table.add_column("GPU-hours", no_wrap=True, justify="right")
+    table.add_column("", no_wrap=True)
+    table.add_column("pass rate", no_wrap=True, justify="right")
+    table.add_column("ceiling, 80 %", no_wrap=True)
+    table.add_column("last decision", no_wrap=True, overflow="ellipsis")
+    for row in view.rows:
+        table.add_row(
+            _label(row),
+            Text(row.status.value, style=STATUS_STYLE[row.status]),
+            f"{hours(row.gpu_hours)}/{hours(row.granted_gpu_hours)}",
+            _bar(row),
+            rate(row.pass_rate),
+            _ceiling(row),
+            _decision(row.last_decision),
+        )
+    return Group(table, Text(totals_line(view)))
+
+
+def totals_line(view: ProgressView) -> str:
+    """Compute used against the budget, runs at work, time gone and left."""
+    running = sum(row.status is RunStatus.RUNNING for row in view.rows)
+    over = sum(row.status not in (RunStatus.RUNNING, RunStatus.PLANNED) for row in view.rows)
+    left = "time left not known yet" if view.wall_left_s is None else f"about {clock(view.wall_left_s)} left"
+    return (
+        f"{hours(view.used_gpu_hours)} of {hours(view.budget_gpu_hours)} GPU-hours "
+        f"({percent(_share(view.used_gpu_hours, view.budget_gpu_hours))}), "
+        f"{running} running, {over} of {len(view.rows)} runs over, {clock(view.wall_s)} gone, {left}"
+    )
+
+
+def plain_lines(previous: ProgressView | None, current: ProgressView) -> list[str]:
+    """One line for each thing that happened between two views; none when nothing did.
+
+    Said are: a change of status, a new point (with the forecast and the decision that followed), a
+    decision other than to continue (with its reason), and the totals at each further tenth of the budget.
+    """
+    stamp = f"[{clock(current.wall_s)}]"
+    lines = []
+    for before, row in _pairs(previous, current):
+        happened = [_point(before, row), _decided(before, row), _status_change(before, row)]
+        lines += [f"{stamp} {_label(row)}: {text}" for text in happened if text]
+    if _tenths(current) > (_tenths(previous) if previous else 0):
+        lines.append(f"{stamp} {totals_line(current)}")
+    return lines
+
+
+def _pairs(
+    previous: ProgressView | None, current: ProgressView
+) -> list[tuple[ProgressRow | None, ProgressRow]]:
+    known = {row.run_id: row for row in previous.rows} if previous else {}
+    return [(known.get(row.run_id), row) for row in current.rows]
+
+
+def _new_decision(before: ProgressRow | None, row: ProgressRow) -> Decision | None:
+    return row.last_decision if row.last_decision != (before.last_decision if before else None) else None
+
+
+def _decided(before: ProgressRow | None, row: ProgressRow) -> str:
+    decision = _new_decision(before, row)
+    if decision is None or decision.action is Action.CONTINUE:
+        return ""
+    return f"{decision.action.value}. {decision.reason}"
+
+
+def _status_change(before: ProgressRow | None, row: ProgressRow) -> str:
+    if row.status is (before.status if before else RunStatus.PLANNED):
+        return ""
+    return f"{row.status.value} at {hours(row.gpu_hours)} GPU-hours"
+
+
+def _point(before: ProgressRow | None, row: ProgressRow) -> str:
+    if row.pass_rate is None or row.pass_rate == (before.pass_rate if before else None):
+        return ""
+    text = (
+        f"{hours(row.gpu_hours)} of {hours(row.granted_gpu_hours)} GPU-hours, pass rate {rate(row.pass_rate)}"
+    )
+    if row.ceiling is not None:
+        text += f", ceiling {rate(row.ceiling.median)} {span80(row.ceiling)}"
+        text += "" if row.identified else " (not identified)"
+    decision = _new_decision(before, row)
+    if decision is not None and decision.action is Action.CONTINUE:
+        text += f", continue ({decision.cause.value.replace('_', ' ')})"
+    return text
+
+
+def _label(row: ProgressRow) -> str:
+    return f"{row.arm}:{row.seed}"
+
+
+def _bar(row: ProgressRow) -> Text:
+    filled = round(BAR_CELLS * _share(row.gpu_hours, row.granted_gpu_hours))
+    return Text("━" * filled, style=STATUS_STYLE[row.status]) + Text("─" * (BAR_CELLS - filled), style="dim")
+
+
+def _ceiling(row: ProgressRow) -> Text:
+    if row.ceiling is None:
+        return Text(ABSENT, style="dim")
+    return Text(
+        f"{rate(row.ceiling.median)} {span80(row.ceiling)}", style="" if row.identified else "dim italic"
+    )
+
+
+def _decision(decision: Decision | None) -> str:
+    if decision is None:
+        return ABSENT
+    return f"{decision.action.value}: {decision.cause.value.replace('_', ' ')}"
+
+
+def _share(part: float, whole: float) -> float:
+    return min(1.0, max(0.0, part / whole)) if whole > 0 else 0.0
+
+
+def _tenths(view: ProgressView) -> int:
+    return int(_share(view.used_gpu_hours, view.budget_gpu_hours) / SHARE_PER_LINE + 1e-9)
+
+
+class ProgressConsole:
+    """Shows views as they come: a table that is redrawn in a terminal, plain lines elsewhere.
+
+    Cheap enough to be called twice a second; a view equal to the one before costs nothing. Use as a
+    context manager, so that the terminal is given back whatever happens.
+    """
+
+    def __init__(self, file: TextIO | None = None, *, force_terminal: bool | None = None) -> None:
+        self._console = Console(file=file or sys.stdout, force_terminal=force_terminal, highlight=False)
+        self._live: Live | None = None
+        self._shown: ProgressView | None = None
+
+    def __enter__(self) -> ProgressConsole:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def say(self, text: str) -> None:
+        """Print one line of prose; above the table where there is one."""
+        self._print(text)
+
+    def show(self, view: ProgressView) -> None:
+        """Show where the sweep stands now."""
+        if view == self._shown:
+            return
+        if self._console.is_terminal:
+            self._draw(view)
+        else:
+            for line in plain_lines(self._shown, view):
+                self._print(line)
+        self._shown = view
+
+    def close(self) -> None:
+        """Leave the last table on the screen and give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self, view: ProgressView) -> None:
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
+            self._live.start()
+        for before, row in _pairs(self._shown, view):
+            if self._shown is not None and (text := _decided(before, row)):
+                self._print(f"[{clock(view.wall_s)}] {_label(row)}: {text}")
+        self._live.update(renderable(view), refresh=True)
+
+    def _print(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.file.flush()
