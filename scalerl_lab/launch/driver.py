@@ -15,15 +15,19 @@ from dataclasses import dataclass, field
 
 from scalerl_lab.decide import decide_ended
 from scalerl_lab.launch.analysis import Analysis, AnalysisJob, Curve, Plot, analyse, draw
-from scalerl_lab.launch.board import Board, Watcher
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
 from scalerl_lab.launch.run_folder import Orders, RunFolder
+from scalerl_lab.launch.watcher import Watcher
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
     EndReason,
     Fact,
+    Fit,
+    FitStatus,
+    ProgressRow,
+    ProgressView,
     Role,
     RunState,
     RunStatus,
@@ -327,17 +331,20 @@ class Driver:
             return
         self._updated = now
         runs = list(self._runs.values())
-        self.watcher.update(
-            Board(
-                plan=self.plan,
-                runs=tuple(run.state for run in runs),
-                fits=self.store.latest_fits(self.plan.sweep_id),
-                gpu_hours_now={run.run_id: run.gpu_hours_now for run in runs},
-                live=frozenset(run.run_id for run in runs if run.live),
-                budget=self.store.budget(self.plan.sweep_id),
-                elapsed_s=now - self._began,
-                left_s=self._left_s(now),
-            )
+        self.watcher.update(self._view(now))
+
+    def _view(self, now: float) -> ProgressView:
+        fits = self.store.latest_fits(self.plan.sweep_id)
+        rows = tuple(_row(run, fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values())
+        return ProgressView(
+            sweep_id=self.plan.sweep_id,
+            sweep_name=self.plan.sweep.name,
+            profile_name=self.plan.profile.name,
+            rows=rows,
+            used_gpu_hours=sum(row.gpu_hours for row in rows),
+            budget_gpu_hours=self.plan.sweep_gpu_hours,
+            wall_s=now - self._began,
+            wall_left_s=self._left_s(now),
         )
 
     def _left_s(self, now: float) -> float | None:
@@ -355,6 +362,23 @@ class Driver:
 
 def _curve(run: _Run) -> Curve:
     return run.run_id, run.state.points
+
+
+def _row(run: _Run, fit: Fit | None) -> ProgressRow:
+    planned, points = run.state.planned, run.state.points
+    return ProgressRow(
+        run_id=run.run_id,
+        arm=planned.arm,
+        seed=planned.spec.seed,
+        role=planned.role,
+        status=run.state.status,
+        gpu_hours=run.gpu_hours_now,
+        granted_gpu_hours=run.state.granted_gpu_hours,
+        pass_rate=points[-1].pass_rate if points else None,
+        ceiling=fit.ceiling if fit else None,
+        identified=fit is not None and fit.status is FitStatus.IDENTIFIED,
+        last_decision=run.state.last_decision,
+    )
 
 
 def slots(cpus: float, gpus: float, plan: SweepPlan) -> int:

@@ -1,0 +1,164 @@
+"""From a sweep's file to its outcome: profile, cluster, plan, lock, mirror, driver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from scalerl_lab.config.profile import Profile
+from scalerl_lab.config.reading import read_profile, read_recipe, read_sweep
+from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.launch.analysis import Plot, analyst
+from scalerl_lab.launch.driver import Driver, slots
+from scalerl_lab.launch.home import Home
+from scalerl_lab.launch.locking import die_with_parent, exclusive
+from scalerl_lab.launch.provenance import code_version
+from scalerl_lab.launch.watcher import Watcher
+from scalerl_lab.plan import SweepPlan, expand
+from scalerl_lab.records import RunState, RunStatus
+from scalerl_lab.store import Store
+
+_MIRROR_DRAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a sweep stands after its driver ended."""
+
+    sweep_id: str
+    runs: tuple[RunState, ...]
+    mirror_behind: bool
+    """Whether MLflow still lacks some of it; nothing is lost, the next command sends it."""
+
+    @property
+    def failed(self) -> tuple[RunState, ...]:
+        """Runs that failed for good."""
+        return tuple(run for run in self.runs if run.status is RunStatus.FAILED)
+
+    @property
+    def unfunded(self) -> tuple[RunState, ...]:
+        """Runs that the sweep's budget did not cover."""
+        return tuple(run for run in self.runs if run.status is RunStatus.PLANNED)
+
+
+def run_sweep(
+    path: str, profile_name: str | None, *, address: str | None, watcher: Watcher, plot: Plot | None = None
+) -> Outcome:
+    """Run a sweep, or go on with it, until every run has its verdict.
+
+    Args:
+        path: the sweep's file, or the name of a shipped one.
+        profile_name: profile to run under; chosen by what Ray sees when absent and no address is given.
+        address: Ray to join; the profile's own when absent. ``RAY_ADDRESS`` counts as given.
+        watcher: told of the plan, of progress and of events.
+        plot: draws each ended run's fit for MLflow.
+
+    Raises:
+        ConfigError: the sweep, a recipe or the profile says something that is not allowed.
+        ResourceError: the cluster lacks what a recipe needs.
+        LockHeld: another process drives this sweep.
+        StoreError: the database cannot be reached.
+    """
+    sweep = read_sweep(path)
+    profile = read_profile(profile_name) if profile_name else None
+    address = address or os.environ.get("RAY_ADDRESS")
+    if profile is None and address is None:
+        plan = None
+    else:
+        profile = profile or read_profile("cluster")
+        plan = _plan(sweep, profile)
+    from scalerl_lab.launch import ray_tune
+
+    home = Home.from_environment()
+    where = address or (profile.ray.address if profile else "local")
+    cluster = ray_tune.connect(where, profile.ray.num_cpus if profile and where == "local" else None)
+    try:
+        headline = []
+        if profile is None or plan is None:
+            profile = read_profile("cluster" if cluster.gpus else "laptop")
+            plan = _plan(sweep, profile)
+            if not cluster.gpus:
+                headline.append("Ray sees no GPU here: running with profile laptop.")
+        for run in plan.runs:
+            ray_tune.require(cluster, run.spec.recipe.resources, run.spec.recipe.name, profile.name)
+        headline.append(
+            f"Ray at {cluster.address}: {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs. "
+            f"Database {_without_password(home.database_url)}"
+        )
+        with exclusive(home.sweep_lock(plan.sweep_id), wait_s=2.0, what=f"sweep {plan.sweep_id}"):
+            store = Store.open(home.database_url)
+            store.record_plan(plan)
+            watcher.started(plan, headline)
+            with _mirror(home, plan.sweep_id) as mirror, analyst() as fits:
+                runs = Driver(
+                    plan=plan,
+                    store=store,
+                    launcher=ray_tune.RayTuneLauncher(home.ray, plan.sweep_id),
+                    analyst=fits,
+                    home=home,
+                    watcher=watcher,
+                    code_version=code_version(),
+                    max_live=slots(cluster.cpus, cluster.gpus, plan) + 1,
+                    plot=plot,
+                ).drive()
+                ray_tune.disconnect()
+                behind = not _drained(mirror, home, plan.sweep_id)
+    finally:
+        ray_tune.disconnect()
+    return Outcome(plan.sweep_id, tuple(runs), behind)
+
+
+def _plan(sweep: Sweep, profile: Profile) -> SweepPlan:
+    return expand(sweep, profile, read_recipe)
+
+
+@contextmanager
+def _mirror(home: Home, sweep_id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Keep a process beside the driver that copies rows to MLflow; its troubles are its own."""
+    log = home.log("mirror")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            _mirror_command(home, sweep_id, ["--parent", str(os.getpid())]),
+            stdout=output,
+            stderr=output,
+            preexec_fn=_as_side_process,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _mirror_command(home: Home, sweep_id: str, more: list[str]) -> list[str]:
+    mirror = [sys.executable, "-m", "scalerl_lab.store.mirror"]
+    return [*mirror, "--database", home.database_url, "--mlflow", home.mlflow_uri, "--sweep", sweep_id, *more]
+
+
+def _as_side_process() -> None:
+    die_with_parent()
+    os.nice(10)
+
+
+def _drained(mirror: subprocess.Popen[bytes], home: Home, sweep_id: str) -> bool:
+    """Send what is left, bounded in time."""
+    mirror.terminate()
+    mirror.wait()
+    try:
+        last = subprocess.run(
+            _mirror_command(home, sweep_id, ["--once"]), timeout=_MIRROR_DRAIN_S, check=False, capture_output=True
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return last.returncode == 0
+
+
+def _without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
