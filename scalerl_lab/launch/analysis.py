@@ -42,7 +42,9 @@ class Analysis:
 
 
 @lru_cache(maxsize=256)
-def _fitted(run_id: str, points: tuple[EvalPoint, ...], fit_start_gpu_hours: float, rule_json: str) -> FittedCurve:
+def _fitted(
+    run_id: str, points: tuple[EvalPoint, ...], fit_start_gpu_hours: float, rule_json: str
+) -> FittedCurve:
     rule = Rule.model_validate_json(rule_json)
     return fit_curve(run_id, points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule)
 

@@ -133,7 +133,9 @@ class Driver:
             run = _Run(state, folder, lines=self.store.ingested_lines(run_id), trial=state.trials)
             self._runs[run_id] = run
             self._ingest(run)
-            run.trial = max([run.trial, *(f.trial for f in folder.read_facts() if isinstance(f, TrialStarted))])
+            run.trial = max(
+                [run.trial, *(f.trial for f in folder.read_facts() if isinstance(f, TrialStarted))]
+            )
         self._refresh()
         self._began_gpu_hours = sum(run.gpu_hours_now for run in self._runs.values())
 
@@ -335,7 +337,9 @@ class Driver:
 
     def _view(self, now: float) -> ProgressView:
         fits = self.store.latest_fits(self.plan.sweep_id)
-        rows = tuple(_row(run, fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values())
+        rows = tuple(
+            _row(run, fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values()
+        )
         return ProgressView(
             sweep_id=self.plan.sweep_id,
             sweep_name=self.plan.sweep.name,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 from scalerl_lab.errors import LabError
 from scalerl_lab.launch.launcher import TrialOver, TrialRequest
-from scalerl_lab.launch.worker import execute
-from scalerl_lab.records import TrialEnded
-
-Trainer = Callable[..., TrialEnded]
+from scalerl_lab.launch.worker import Trainer, execute
 
 
 class InlineLauncher:
     """Executes a queued trial whenever it is asked what is over."""
 
-    def __init__(self, train: Trainer | None = None) -> None:
-        self._train = train
+    def __init__(self, trainer: Trainer | None = None) -> None:
+        self._trainer = trainer
         self._queue: deque[TrialRequest] = deque()
 
     def start(self, request: TrialRequest) -> None:
@@ -36,7 +32,7 @@ class InlineLauncher:
                 request.cache,
                 request.trial,
                 code_version=request.code_version,
-                train=self._train,
+                trainer=self._trainer,
             )
         except (LabError, RuntimeError, ValueError, OSError) as failure:
             error = f"{type(failure).__name__}: {failure}"

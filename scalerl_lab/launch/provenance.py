@@ -15,7 +15,16 @@ def code_version() -> str:
         return release
     try:
         described = subprocess.run(
-            ["git", "-C", str(checkout), "describe", "--always", "--dirty=.dirty", "--abbrev=10", "--exclude=*"],
+            [
+                "git",
+                "-C",
+                str(checkout),
+                "describe",
+                "--always",
+                "--dirty=.dirty",
+                "--abbrev=10",
+                "--exclude=*",
+            ],
             capture_output=True,
             text=True,
             timeout=10,

@@ -1,11 +1,11 @@
 """Every file of one run: who writes it, who reads it, and what survives a crash.
 
-    spec.json       what is to be run; written once by the driver
-    orders.json     compute granted and whether to stop; replaced by the driver, polled by the worker
-    facts.jsonl     what the worker saw; append-only, one fact a line, the first of all truths
-    progress.json   the worker's last step, several times a second; replaced
-    checkpoints/    the trainer's
-    lock            held by the worker while it lives
+spec.json       what is to be run; written once by the driver
+orders.json     compute granted and whether to stop; replaced by the driver, polled by the worker
+facts.jsonl     what the worker saw; append-only, one fact a line, the first of all truths
+progress.json   the worker's last step, several times a second; replaced
+checkpoints/    the trainer's
+lock            held by the worker while it lives
 """
 
 from __future__ import annotations

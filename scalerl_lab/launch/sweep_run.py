@@ -151,7 +151,10 @@ def _drained(mirror: subprocess.Popen[bytes], home: Home, sweep_id: str) -> bool
     mirror.wait()
     try:
         last = subprocess.run(
-            _mirror_command(home, sweep_id, ["--once"]), timeout=_MIRROR_DRAIN_S, check=False, capture_output=True
+            _mirror_command(home, sweep_id, ["--once"]),
+            timeout=_MIRROR_DRAIN_S,
+            check=False,
+            capture_output=True,
         )
     except subprocess.TimeoutExpired:
         return False

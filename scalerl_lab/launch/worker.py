@@ -11,6 +11,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from scalerl_lab.launch.locking import exclusive
@@ -104,6 +105,22 @@ def lost_work(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """What executes a run: the real one, or a stand-in for tests of everything around it."""
+
+    train: Callable[[RunSpec, Path, Path, int, FolderSupervisor], TrialEnded]
+    resumable_step: Callable[[Path], int]
+
+
+def real_trainer() -> Trainer:
+    """The lab's own trainer; imports torch."""
+    from scalerl_lab.rl import train
+    from scalerl_lab.rl.checkpoint_index import resumable_step
+
+    return Trainer(train, resumable_step)
+
+
 def execute(
     folder_path: Path,
     cache: Path,
@@ -111,7 +128,7 @@ def execute(
     *,
     code_version: str,
     on_point: Callable[[EvalPoint], None] | None = None,
-    train: Callable[[RunSpec, Path, Path, int, FolderSupervisor], TrialEnded] | None = None,
+    trainer: Trainer | None = None,
 ) -> TrialEnded:
     """Execute one trial of the run in ``folder_path``, from its newest checkpoint to its grant.
 
@@ -121,7 +138,7 @@ def execute(
         trial: number of this attempt, from 1.
         code_version: written into the trial's first fact.
         on_point: told of every point as it is measured.
-        train: the trainer; ``scalerl_lab.rl.train`` when absent.
+        trainer: what executes the run; the lab's own when absent.
 
     Returns:
         How the trial ended. A failure is put on file as a fact and raised again.
@@ -135,7 +152,8 @@ def execute(
         supervisor = FolderSupervisor(folder, trial, on_point)
         try:
             spec = folder.spec()
-            step = _resumable_step(folder_path, train)
+            trainer = trainer or real_trainer()
+            step = trainer.resumable_step(folder_path)
             point = _point_at(folder, step)
             supervisor.emit(
                 TrialStarted(trial, time.time(), step, socket.gethostname(), os.getpid(), code_version)
@@ -149,10 +167,8 @@ def execute(
             )
             if lost is not None:
                 supervisor.emit(lost)
-            if train is None:
-                from scalerl_lab.rl import train
             supervisor.emit(_overhead(trial, step, time.monotonic() - began, spec))
-            return train(spec, folder_path, cache, trial, supervisor)
+            return trainer.train(spec, folder_path, cache, trial, supervisor)
         # The one catch-all of the project: a failure of any kind becomes a fact, then goes on its way.
         except BaseException as error:
             point = _point_at(folder, None)
@@ -169,14 +185,6 @@ def execute(
             raise
         finally:
             supervisor.close()
-
-
-def _resumable_step(folder: Path, train: object) -> int:
-    if train is not None:
-        return 0
-    from scalerl_lab.rl.checkpoint_index import resumable_step
-
-    return resumable_step(folder)
 
 
 def _point_at(folder: RunFolder, step: int | None) -> EvalPoint | None:
