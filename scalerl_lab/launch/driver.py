@@ -85,7 +85,7 @@ class Driver:
     watcher: Watcher
     code_version: str
     max_live: int
-    """How many trials to have with the launcher at a time; one waiting beyond its slots hides the start-up."""
+    """How many trials the launcher has at a time; one waiting beyond its slots hides the start-up."""
     plot: Plot | None = None
     clock: Callable[[], float] = time.monotonic
     _runs: dict[str, _Run] = field(default_factory=dict)
@@ -332,7 +332,6 @@ class Driver:
         if not force and now - self._updated < _UPDATE_S:
             return
         self._updated = now
-        runs = list(self._runs.values())
         self.watcher.update(self._view(now))
 
     def _view(self, now: float) -> ProgressView:

@@ -68,8 +68,8 @@ def connect(address: str, num_cpus: int | None = None) -> Cluster:
             ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ResourceError(
-                f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or leave "
-                "--address away to use this machine"
+                f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, "
+                "or leave --address away to use this machine"
             ) from None
     have = ray.cluster_resources()
     return Cluster(address, have.get("CPU", 0.0), have.get("GPU", 0.0))
@@ -90,8 +90,9 @@ def require(cluster: Cluster, resources: Resources, recipe: str, profile: str) -
         return
     raise ResourceError(
         f"recipe {recipe} under profile {profile} needs {resources.gpus} GPUs "
-        f"({resources.generator_gpus} generator + {resources.trainer_gpus} trainer) and {resources.cpus:g} CPUs "
-        f"per run; Ray at {cluster.address!r} has {cluster.gpus:g} GPUs and {cluster.cpus:g} CPUs. "
+        f"({resources.generator_gpus} generator + {resources.trainer_gpus} trainer) "
+        f"and {resources.cpus:g} CPUs per run; Ray at {cluster.address!r} "
+        f"has {cluster.gpus:g} GPUs and {cluster.cpus:g} CPUs. "
         "Join a larger cluster with --address, or ask the same question at laptop scale with --profile laptop"
     )
 

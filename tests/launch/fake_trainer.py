@@ -25,7 +25,7 @@ GPU_HOURS_PER_STEP = 100.0
 EVERY_STEPS = 5
 
 
-class Killed(RuntimeError):
+class DiedError(RuntimeError):
     """Stands for a process that dies."""
 
 
@@ -113,7 +113,7 @@ class FakeTrainer:
     def _maybe_die(self, step: int) -> None:
         if step in self._die_at:
             self._die_at.discard(step)
-            raise Killed(f"died at step {step}")
+            raise DiedError(f"died at step {step}")
 
     @staticmethod
     def _end(supervisor: FolderSupervisor, trial: int, step: int, reason: EndReason) -> TrialEnded:

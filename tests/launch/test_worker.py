@@ -16,7 +16,7 @@ from scalerl_lab.records import (
     TrialEnded,
     TrialStarted,
 )
-from tests.launch.fake_trainer import FakeTrainer, Killed, trainer
+from tests.launch.fake_trainer import DiedError, FakeTrainer, trainer
 from tests.launch.specs import spec
 
 
@@ -57,7 +57,7 @@ def test_no_point_is_lost_or_repeated_whenever_it_dies(
         try:
             run(folder, fake, trial)
             break
-        except Killed:
+        except DiedError:
             trial += 1
     assert steps(folder) == [0, 5, 10, 15, 20]
     rates = [fact.pass_rate for fact in folder.read_facts() if isinstance(fact, EvalPoint)]
@@ -75,7 +75,7 @@ def test_no_point_is_lost_or_repeated_whenever_it_dies(
 
 
 def test_a_failure_is_a_fact_and_is_raised(folder: RunFolder) -> None:
-    with pytest.raises(Killed):
+    with pytest.raises(DiedError):
         run(folder, FakeTrainer(lambda _: 0.7, die_at=(7,)), 1)
     ended = folder.read_facts()[-1]
     assert isinstance(ended, TrialEnded)
