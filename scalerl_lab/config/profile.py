@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from scalerl_lab.config.strict import Strict
+from scalerl_lab.config.strict import Name, Strict
 
 
 class WallMeter(Strict):
@@ -38,9 +38,9 @@ class RayCluster(Strict):
 class Profile(Strict):
     """A machine, a scale and a meter."""
 
-    name: str
+    name: Name
     about: str = ""
-    scale: str = "full"
+    scale: Name = "full"
     """Recipes with a stand-in for this scale are replaced by it; ``full`` replaces nothing."""
     meter: Meter = WallMeter()
     ray: RayCluster = RayCluster()

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scalerl_lab.config.strict import Strict
+from scalerl_lab.config.strict import Name, Strict
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -247,9 +247,7 @@ class CentredAdvantage(Strict):
     type: Literal["none"] = "none"
 
 
-Advantage = Annotated[
-    GroupStdAdvantage | BatchAdvantage | CentredAdvantage, Field(discriminator="type")
-]
+Advantage = Annotated[GroupStdAdvantage | BatchAdvantage | CentredAdvantage, Field(discriminator="type")]
 
 
 # ---------------------------------------------------------------- data
@@ -281,9 +279,7 @@ class Interruption(Strict):
     type: Literal["interruption"] = "interruption"
     low_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.714
     high_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.857
-    phrase: str = (
-        "Okay, time is up. Let me stop thinking and formulate a final answer now. </think>"
-    )
+    phrase: str = "Okay, time is up. Let me stop thinking and formulate a final answer now. </think>"
 
     @model_validator(mode="after")
     def _fractions_in_order(self) -> Interruption:
@@ -369,9 +365,9 @@ class Resources(Strict):
 class Recipe(Strict):
     """One training run, wholly described. Rewards are +1 for a verified answer and -1 otherwise."""
 
-    name: str
+    name: Name
     about: str = ""
-    stands_in: dict[str, str] = {}
+    stands_in: dict[str, Name] = Field(default_factory=dict)
     """Scale of a profile -> the recipe that asks the same question there, e.g. {laptop: scalerl_tiny}."""
     model: Model
     tasks: Tasks
@@ -393,23 +389,51 @@ class Recipe(Strict):
     resources: Resources = Resources()
 
     @model_validator(mode="after")
-    def _pairs_fit(self) -> Recipe:
+    def _prompts_suffice(self) -> Recipe:
         if isinstance(self.tasks, ChainArithmetic):
-            if self.batch.prompts_per_step > self.tasks.num_train:
+            for path, num, of, limit in [
+                ("batch.prompts_per_step", self.batch.prompts_per_step, "num_train", self.tasks.num_train),
+                (
+                    "evaluation.num_prompts",
+                    self.evaluation.num_prompts,
+                    "num_heldout",
+                    self.tasks.num_heldout,
+                ),
+            ]:
+                if num > limit:
+                    raise ValueError(f"{path} ({num}) exceeds tasks.{of} ({limit})")
+        return self
+
+    @model_validator(mode="after")
+    def _data_fit_the_model(self) -> Recipe:
+        if isinstance(self.tasks, PromptFiles):
+            if isinstance(self.model, LlamaModel):
                 raise ValueError(
-                    f"batch.prompts_per_step ({self.batch.prompts_per_step}) exceeds "
-                    f"tasks.num_train ({self.tasks.num_train})"
+                    "model.type=llama knows only the words of chain_arithmetic, not prompt_files"
                 )
-            if self.evaluation.num_prompts > self.tasks.num_heldout:
-                raise ValueError(
-                    f"evaluation.num_prompts ({self.evaluation.num_prompts}) exceeds "
-                    f"tasks.num_heldout ({self.tasks.num_heldout})"
-                )
-        if isinstance(self.off_policy, Sync) and isinstance(self.loss, PPOClip | GSPO) and (
-            self.numerics.trainer_head == self.numerics.generator_head == "fp32"
-        ):
+            if isinstance(self.warm_start, Demonstrations):
+                raise ValueError("warm_start.type=demonstrations exists only for tasks.type=chain_arithmetic")
+        return self
+
+    @model_validator(mode="after")
+    def _engines_have_gpus(self) -> Recipe:
+        for engine, path, gpus in [
+            (self.engine.generator, "resources.generator_gpus", self.resources.generator_gpus),
+            (self.engine.trainer, "resources.trainer_gpus", self.resources.trainer_gpus),
+        ]:
+            if engine != "torch" and gpus == 0:
+                raise ValueError(f"{engine} needs GPUs, but {path} is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _ratios_can_differ_from_one(self) -> Recipe:
+        on_policy = isinstance(self.off_policy, Sync) or (
+            isinstance(self.off_policy, PPOOffPolicy) and self.off_policy.k == 1
+        )
+        same_heads = self.numerics.trainer_head == self.numerics.generator_head == "fp32"
+        if on_policy and same_heads and isinstance(self.loss, PPOClip | GSPO):
             raise ValueError(
-                f"loss.type={self.loss.type} with off_policy.type=sync and fp32 heads is a no-op: every ratio "
-                "is 1, so nothing is ever clipped; use reinforce, or an off-policy schedule"
+                f"loss.type={self.loss.type} on policy (off_policy.type={self.off_policy.type}) with fp32 heads "
+                "is a no-op: every ratio is 1, so nothing is ever clipped; use reinforce, or let data be older"
             )
         return self

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scalerl_lab.config.strict import Strict
+from scalerl_lab.config.strict import Name, Strict
 
 Overrides = dict[str, Any]
 """Dotted key path of a recipe -> new value; a mapping with ``type`` replaces a whole choice."""
@@ -27,7 +27,7 @@ class LeaveOneOut(Strict):
     """
 
     type: Literal["leave_one_out"] = "leave_one_out"
-    arms: dict[str, Arm] = {}
+    arms: dict[Name, Arm] = Field(default_factory=dict)
     baseline: str | None = None
 
     @model_validator(mode="after")
@@ -41,7 +41,7 @@ class AddOne(Strict):
     """The mirror image: the sweep's recipe as control, and one arm per choice taken from ``target``."""
 
     type: Literal["add_one"] = "add_one"
-    arms: dict[str, Arm] = {}
+    arms: dict[Name, Arm] = Field(default_factory=dict)
     target: str | None = None
 
     @model_validator(mode="after")
@@ -52,7 +52,11 @@ class AddOne(Strict):
 
 
 class Coupled(Strict):
-    """A field that follows the axis: ``hold`` keeps (axis value x field) constant, ``values`` spells it out."""
+    """A field that follows the axis.
+
+    ``hold: product`` keeps axis value x field constant, ``hold: ratio`` keeps field / axis value
+    constant, ``values`` spells out the field's value at each point.
+    """
 
     path: str
     hold: Literal["product", "ratio"] | None = None
@@ -73,6 +77,8 @@ class Axis(Strict):
     values: tuple[Any, ...] | None = None
     factors: tuple[PositiveFloat, ...] | None = None
     """Values as multiples of the recipe's own, so that one sweep serves every scale."""
+    names: tuple[Name, ...] | None = None
+    """Names of the points; made from path and value where absent."""
     coupled: tuple[Coupled, ...] = ()
     run_gpu_hours: tuple[PositiveFloat, ...] | None = None
     """Budget per point; the sweep's budget.run_gpu_hours where absent."""
@@ -85,8 +91,10 @@ class Axis(Strict):
         assert points is not None
         if not points:
             raise ValueError("an axis needs at least one point")
-        for name, given in [("run_gpu_hours", self.run_gpu_hours)] + [
-            (f"coupled[{c.path}].values", c.values) for c in self.coupled
+        for name, given in [
+            ("run_gpu_hours", self.run_gpu_hours),
+            ("names", self.names),
+            *((f"coupled[{index}].values", each.values) for index, each in enumerate(self.coupled)),
         ]:
             if given is not None and len(given) != len(points):
                 raise ValueError(f"{name} has {len(given)} entries for {len(points)} points")
@@ -110,11 +118,21 @@ class Grid(Strict):
 Question = Annotated[LeaveOneOut | AddOne | Axis | Compare | Grid, Field(discriminator="type")]
 
 
+SeedList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
 class Seeds(Strict):
     """Replicates: a count (seeds 0, 1, ...) or the seeds themselves."""
 
-    control: PositiveInt | tuple[int, ...] = 3
-    arm: PositiveInt | tuple[int, ...] = 1
+    control: PositiveInt | SeedList = 3
+    arm: PositiveInt | SeedList = 1
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Seeds:
+        for name, given in (("control", self.control), ("arm", self.arm)):
+            if not isinstance(given, int) and len(set(given)) < len(given):
+                raise ValueError(f"{name} names a seed twice: {list(given)}")
+        return self
 
 
 class Budget(Strict):
@@ -123,6 +141,14 @@ class Budget(Strict):
     run_gpu_hours: PositiveFloat
     sweep_gpu_hours: PositiveFloat | None = None
     """Cap for all runs together, extensions included; the sum of the runs' budgets when absent."""
+
+    @model_validator(mode="after")
+    def _one_run_fits(self) -> Budget:
+        if self.sweep_gpu_hours is not None and self.sweep_gpu_hours < self.run_gpu_hours:
+            raise ValueError(
+                f"sweep_gpu_hours ({self.sweep_gpu_hours:g}) does not cover one run ({self.run_gpu_hours:g})"
+            )
+        return self
 
 
 class Extension(Strict):
@@ -133,7 +159,7 @@ class Extension(Strict):
     max_factor: Annotated[float, Field(ge=1.0)] = 1.25
     """A run never gets more than this multiple of its budget; 1 switches extension off."""
     open_probability: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.2
-    """The question is open while both answers (below the control by the margin, or not) keep this probability."""
+    """The question is open while both answers (below the control by the margin, or not) keep it."""
 
 
 class Divergence(Strict):
@@ -164,9 +190,10 @@ class Rule(Strict):
 class Sweep(Strict):
     """A question over recipes."""
 
-    name: str
+    name: Name
     about: str = ""
     recipe: str
+    """Name or file of the recipe that the question is about; under ``compare`` the first of its recipes."""
     question: Question
     seeds: Seeds = Seeds()
     budget: Budget
@@ -174,5 +201,23 @@ class Sweep(Strict):
     """Points before it are left out of every fit (ScaleRL A.6)."""
     rule: Rule = Rule()
     price_per_gpu_hour: PositiveFloat | None = None
-    profiles: dict[str, dict[str, Any]] = {}
+    profiles: dict[str, Overrides] = Field(default_factory=dict)
     """Profile name -> dotted key path of this sweep -> value that holds under that profile."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compare_names_the_recipe(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "recipe" not in data and isinstance(data.get("question"), dict):
+            recipes = data["question"].get("recipes")
+            if isinstance(recipes, list | tuple) and recipes:
+                return {**data, "recipe": recipes[0]}
+        return data
+
+    @model_validator(mode="after")
+    def _compare_starts_with_the_recipe(self) -> Sweep:
+        if isinstance(self.question, Compare) and self.question.recipes[0] != self.recipe:
+            raise ValueError(
+                f"the first recipe compared is the control, so recipe must be {self.question.recipes[0]!r}, "
+                f"got {self.recipe!r}"
+            )
+        return self

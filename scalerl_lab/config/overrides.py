@@ -1,0 +1,128 @@
+"""Changing a model by dotted key paths, as arms, profiles and ``extends`` do.
+
+``numerics.trainer_head: bf16`` sets a field; a mapping without ``type`` changes only the fields it
+names; a mapping with ``type`` replaces the whole choice, and so does ``loss.type: gspo``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from scalerl_lab.config.problems import KeyPath, Problem, KeyPathError, render, unknown
+from scalerl_lab.config.schema import keys_at, validate
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def merged(old: Any, new: Any) -> Any:
+    """``new`` laid over ``old``: mappings without ``type`` merge, all else replaces."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and "type" not in new:
+        return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+    return deepcopy(new)
+
+
+def override(model: M, changes: Mapping[str, Any], at: KeyPath = ()) -> M:
+    """The model with the changes made, validated as a whole.
+
+    Args:
+        model: What is changed; it stays as it is.
+        changes: Dotted key path of the model -> new value.
+        at: Key path at which the changes are written down, for errors.
+
+    Raises:
+        KeyPathError: A path does not exist, two paths overlap, or the result is not allowed.
+    """
+    data = model.model_dump(mode="json")
+    found = [Problem((*at, path), text) for path, text in _overlaps(changes)]
+    for path in sorted(changes, key=_outermost_first):
+        try:
+            _set(type(model), data, path, changes[path])
+        except KeyPathError as error:
+            found += [Problem((*at, path), problem.text_with_path) for problem in error.problems]
+    if found:
+        raise KeyPathError(found)
+    try:
+        return validate(type(model), data)
+    except KeyPathError as error:
+        raise KeyPathError([_attributed(problem, changes, at) for problem in error.problems]) from None
+
+
+def get(model: BaseModel, path: str) -> Any:
+    """The plain value at a dotted key path of a model.
+
+    Raises:
+        KeyPathError: There is no such path.
+    """
+    data = model.model_dump(mode="json")
+    value: Any = data
+    parts = path.split(".")
+    for index, part in enumerate(parts):
+        value = _inner(type(model), data, value, parts[:index], part)
+    return value
+
+
+def _outermost_first(path: str) -> tuple[int, bool, str]:
+    parts = path.split(".")
+    return len(parts), parts[-1] != "type", path
+
+
+def _overlaps(changes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Pairs of paths of which one lies within the other, so that their order would matter."""
+    return [
+        (inner, f"overlaps with {outer!r}; write one of them")
+        for inner in sorted(changes)
+        for outer in sorted(changes)
+        if inner.startswith(outer + ".")
+    ]
+
+
+def _set(model: type[BaseModel], data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    if last == "type" and parents:
+        parents, last, value = parents[:-1], parents[-1], {"type": value}
+    target: Any = data
+    for index, part in enumerate(parents):
+        target = _inner(model, data, target, parents[:index], part)
+    if not isinstance(target, dict):
+        raise _no_keys_below(parents)
+    if last not in target:
+        allowed = keys_at(model, data, tuple(parents))
+        if allowed:
+            raise KeyPathError([Problem((), unknown("key", last, allowed) + _chosen(target, parents))])
+    target[last] = merged(target.get(last), value)
+
+
+def _inner(model: type[BaseModel], data: dict[str, Any], value: Any, above: list[str], key: str) -> Any:
+    if not isinstance(value, dict):
+        raise _no_keys_below(above)
+    if key not in value:
+        allowed = keys_at(model, data, tuple(above)) or tuple(value)
+        raise KeyPathError([Problem((), unknown("key", key, allowed) + _chosen(value, above))])
+    return value[key]
+
+
+def _no_keys_below(path: list[str]) -> KeyPathError:
+    return KeyPathError([Problem((), f"{'.'.join(path)} is a single value and has no keys")])
+
+
+def _chosen(value: dict[str, Any], path: list[str]) -> str:
+    """Says which choice the allowed keys belong to."""
+    return f" ({'.'.join(path)} is {value['type']!r} here)" if path and "type" in value else ""
+
+
+def _attributed(problem: Problem, changes: Mapping[str, Any], at: KeyPath) -> Problem:
+    """Moves a problem of the result to the change that caused it, where there is one."""
+    for path in sorted(changes, key=len, reverse=True):
+        parts = tuple(path.split("."))
+        if problem.path[: len(parts)] == parts:
+            return Problem((*at, path, *problem.path[len(parts) :]), problem.text)
+        if parts[-1] == "type" and problem.path[: len(parts) - 1] == parts[:-1]:
+            return Problem((*at, path), problem.text_with_path)
+    for path in sorted(changes):
+        if problem.path and path.startswith(render(problem.path) + "."):
+            return Problem((*at, path), problem.text)
+    return Problem(at, problem.text_with_path)
