@@ -12,7 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from scalerl_lab.records import Action, Decision, ProgressRow, ProgressView, RunStatus
+from scalerl_lab.plan import SweepPlan
+from scalerl_lab.records import Decision, ProgressRow, ProgressView, RunStatus
+from scalerl_lab.report.plan_table import plan_lines
 from scalerl_lab.report.words import ABSENT, clock, hours, percent, rate, span80
 
 __all__ = ["ProgressConsole", "ProgressRow", "ProgressView", "plain_lines", "renderable"]
@@ -67,13 +69,14 @@ def totals_line(view: ProgressView) -> str:
 def plain_lines(previous: ProgressView | None, current: ProgressView) -> list[str]:
     """One line for each thing that happened between two views; none when nothing did.
 
-    Said are: a change of status, a new point (with the forecast and the decision that followed), a
-    decision other than to continue (with its reason), and the totals at each further tenth of the budget.
+    Said are: each new decision in two words, with the pass rate and the forecast it followed (its sentence
+    is told as it is taken, through ``ProgressConsole.said``), a change of status, and the totals at each
+    further tenth of the budget.
     """
     stamp = f"[{clock(current.wall_s)}]"
     lines = []
     for before, row in _pairs(previous, current):
-        happened = [_point(before, row), _decided(before, row), _status_change(before, row)]
+        happened = [_verdict(before, row), _status_change(before, row)]
         lines += [f"{stamp} {_label(row)}: {text}" for text in happened if text]
     if _tenths(current) > (_tenths(previous) if previous else 0):
         lines.append(f"{stamp} {totals_line(current)}")
@@ -87,36 +90,22 @@ def _pairs(
     return [(known.get(row.run_id), row) for row in current.rows]
 
 
-def _new_decision(before: ProgressRow | None, row: ProgressRow) -> Decision | None:
-    return row.last_decision if row.last_decision != (before.last_decision if before else None) else None
-
-
-def _decided(before: ProgressRow | None, row: ProgressRow) -> str:
-    decision = _new_decision(before, row)
-    if decision is None or decision.action is Action.CONTINUE:
+def _verdict(before: ProgressRow | None, row: ProgressRow) -> str:
+    decision = row.last_decision
+    if decision is None or decision == (before.last_decision if before else None):
         return ""
-    return f"{decision.action.value}. {decision.reason}"
+    text = f"{hours(decision.gpu_hours)} of {hours(row.granted_gpu_hours)} GPU-hours"
+    if row.pass_rate is not None:
+        text += f", pass rate {rate(row.pass_rate)}"
+    if row.ceiling is not None:
+        text += f", ceiling {rate(row.ceiling.median)} {span80(row.ceiling)}"
+    return f"{text}, {_decision(decision)}"
 
 
 def _status_change(before: ProgressRow | None, row: ProgressRow) -> str:
     if row.status is (before.status if before else RunStatus.PLANNED):
         return ""
     return f"{row.status.value} at {hours(row.gpu_hours)} GPU-hours"
-
-
-def _point(before: ProgressRow | None, row: ProgressRow) -> str:
-    if row.pass_rate is None or row.pass_rate == (before.pass_rate if before else None):
-        return ""
-    text = (
-        f"{hours(row.gpu_hours)} of {hours(row.granted_gpu_hours)} GPU-hours, pass rate {rate(row.pass_rate)}"
-    )
-    if row.ceiling is not None:
-        text += f", ceiling {rate(row.ceiling.median)} {span80(row.ceiling)}"
-        text += "" if row.identified else " (not identified)"
-    decision = _new_decision(before, row)
-    if decision is not None and decision.action is Action.CONTINUE:
-        text += f", continue ({decision.cause.value.replace('_', ' ')})"
-    return text
 
 
 def _label(row: ProgressRow) -> str:
@@ -153,8 +142,8 @@ def _tenths(view: ProgressView) -> int:
 class ProgressConsole:
     """Shows views as they come: a table that is redrawn in a terminal, plain lines elsewhere.
 
-    Cheap enough to be called twice a second; a view equal to the one before costs nothing. Use as a
-    context manager, so that the terminal is given back whatever happens.
+    Cheap enough to be called twice a second. Use as a context manager, so that the terminal is given
+    back whatever happens.
     """
 
     def __init__(self, file: TextIO | None = None, *, force_terminal: bool | None = None) -> None:
@@ -170,19 +159,24 @@ class ProgressConsole:
     ) -> None:
         self.close()
 
-    def say(self, text: str) -> None:
-        """Print one line of prose; above the table where there is one."""
-        self._print(text)
+    def started(self, plan: SweepPlan, headline: list[str]) -> None:
+        """Say what is going to run, under which profile, and for how much, before it does."""
+        for line in [*headline, *plan_lines(plan)]:
+            self.said(line)
 
-    def show(self, view: ProgressView) -> None:
+    def said(self, sentence: str) -> None:
+        """Print one line of prose; above the table where there is one."""
+        self._console.print(Text(sentence), soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.file.flush()
+
+    def update(self, view: ProgressView) -> None:
         """Show where the sweep stands now."""
-        if view == self._shown:
-            return
         if self._console.is_terminal:
             self._draw(view)
         else:
             for line in plain_lines(self._shown, view):
-                self._print(line)
+                self.said(line)
         self._shown = view
 
     def close(self) -> None:
@@ -195,12 +189,4 @@ class ProgressConsole:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
             self._live.start()
-        for before, row in _pairs(self._shown, view):
-            if self._shown is not None and (text := _decided(before, row)):
-                self._print(f"[{clock(view.wall_s)}] {_label(row)}: {text}")
         self._live.update(renderable(view), refresh=True)
-
-    def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
-        if not self._console.is_terminal:
-            self._console.file.flush()

@@ -1,0 +1,49 @@
+"""The command ``lab``: parse, call one function, print.
+
+Files: ``group`` how failures become messages and exit codes; ``places`` the store that commands read;
+``sweep``, ``why``, ``report`` and ``ui`` a command or a group of them each.
+
+Exit codes: 0 done, 1 a run failed for good, 2 what was asked for is wrong (nothing was created), 3 compute
+is lacking, 4 the store or a lock, 130 interrupted. Output goes to stdout, failures to stderr; nothing ever
+asks a question. ``--json`` prints one document whose keys are stable.
+
+To add a command: a file with a click command, and a line below. Modules are imported inside commands, so
+that ``lab --help`` stays immediate; this room computes nothing.
+"""
+
+from __future__ import annotations
+
+import click
+
+from scalerl_lab.cli.group import LabGroup
+from scalerl_lab.cli.report import report
+from scalerl_lab.cli.sweep import sweep
+from scalerl_lab.cli.ui import ui
+from scalerl_lab.cli.why import why
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="scalerl-lab", prog_name="lab")
+def lab() -> None:
+    """Ablation sweeps for RL post-training: what raises the ceiling, what is only faster.
+
+    \b
+    lab sweep plan sweeps/loo_16k.yaml     what would run, and what it costs
+    lab sweep run sweeps/loo_16k.yaml      run it, or go on with it
+    lab report ceilings                    what was found
+    lab why dapo_loss:0                    why a run was stopped or extended
+
+    Where a sweep is optional, the newest is meant; SWEEP is an id, the start of one, or a name.
+    LAB_HOME says where everything is kept (default: .lab in the current folder).
+
+    Completion: eval "$(_LAB_COMPLETE=bash_source lab)", or zsh_source, fish_source.
+    """
+
+
+for command in (sweep, why, report, ui):
+    lab.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    lab(prog_name="lab")

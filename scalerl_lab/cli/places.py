@@ -1,0 +1,65 @@
+"""The store that commands read, and how documents are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scalerl_lab.errors import NotFound
+
+if TYPE_CHECKING:
+    from scalerl_lab.store import Store
+
+
+def existing_store() -> Store:
+    """The store of this LAB_HOME, for reading.
+
+    Raises:
+        NotFound: nothing was ever run here; nothing is created.
+        StoreError: the database cannot be reached.
+    """
+    root = Path(os.environ.get("LAB_HOME", ".lab")).expanduser().resolve()
+    if not os.environ.get("LAB_DATABASE_URL") and not (root / "lab.db").exists():
+        raise NotFound(
+            f"no sweeps in {root}: nothing has been run there. "
+            "Start one with: lab sweep run sweeps/loo_16k.yaml (or point LAB_HOME elsewhere)"
+        )
+    from scalerl_lab.launch.home import Home
+    from scalerl_lab.store import Store
+
+    return Store.open(Home.from_environment().database_url)
+
+
+def resolve_sweep(store: Store, text: str | None) -> str:
+    """Id of the sweep that a person means; the newest when nothing was said.
+
+    Raises:
+        NotFound: there is no such sweep.
+    """
+    if text is not None:
+        return store.find_sweep(text).sweep_id
+    rows = store.sweeps()
+    if not rows:
+        raise NotFound("no sweeps yet. Start one with: lab sweep run sweeps/loo_16k.yaml")
+    return max(rows, key=lambda row: row.created_at).sweep_id
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; numbers that do not exist are null."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_rich(*renderables: Any) -> None:
+    """Print for a terminal, or plain at 100 columns where there is none."""
+    import sys
+
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    console = Console(file=sys.stdout, width=None if terminal else 100, highlight=False, soft_wrap=False)
+    for renderable in renderables:
+        console.print(renderable)

@@ -1,0 +1,65 @@
+"""``lab report``: what a sweep found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scalerl_lab.cli.places import existing_store, print_json, print_rich, resolve_sweep
+from scalerl_lab.errors import UserError
+
+
+@click.group()
+def report() -> None:
+    """What a sweep found, recomputed from its points."""
+
+
+@report.command("ceilings")
+@click.argument("sweep", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+@click.option("--csv", "as_csv", is_flag=True, help="One line per arm, with a header.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a self-contained page.",
+)
+def ceilings_command(sweep: str | None, as_json: bool, as_csv: bool, html: Path | None) -> None:
+    """Say of each arm of SWEEP whether it raises or lowers the ceiling, is faster or slower.
+
+    With 80 % intervals, the probability that the difference exceeds the margin, efficiency at the pooled
+    ceiling, GPU-hours to a common level, and GPU-hours used and saved.
+
+    JSON: sweep (sweep_id, name, profile, meter, flops_per_gpu_hour, margin, demanded_probability,
+    pooled_ceiling, common_level), arms (one object per arm; intervals as median, low80, high80, low95,
+    high95), totals. CSV has the same numbers, intervals spread over columns.
+    """
+    if as_json and as_csv:
+        raise UserError("give --json or --csv, not both")
+    from scalerl_lab.report.ceilings import ceilings
+    from scalerl_lab.report.view import view
+
+    store = existing_store()
+    seen = view(store, resolve_sweep(store, sweep))
+    found = ceilings(seen)
+    if html is not None:
+        from scalerl_lab.report.page import page
+
+        try:
+            html.write_text(page(seen, found), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {html}: {error.strerror}") from None
+        click.echo(f"Wrote {html}", err=as_json or as_csv)
+    if as_json:
+        from scalerl_lab.report.export import ceilings_json
+
+        print_json(ceilings_json(found))
+    elif as_csv:
+        from scalerl_lab.report.export import ceilings_csv
+
+        click.echo(ceilings_csv(found), nl=False)
+    elif html is None:
+        from scalerl_lab.report.terminal import ceilings_table
+
+        print_rich(ceilings_table(found))

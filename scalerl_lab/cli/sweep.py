@@ -1,0 +1,144 @@
+"""``lab sweep``: plan, run, list, status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from scalerl_lab.cli.places import existing_store, print_json, print_rich, resolve_sweep
+from scalerl_lab.errors import RunFailed
+
+if TYPE_CHECKING:
+    from scalerl_lab.launch.sweep_run import Outcome
+
+
+@click.group()
+def sweep() -> None:
+    """A question over recipes: plan it, run it, see where it stands."""
+
+
+@sweep.command("plan")
+@click.argument("file")
+@click.option("--profile", metavar="NAME", help="Profile to plan for; laptop where no GPU is visible.")
+@click.option("--price", type=click.FloatRange(min=0.0, min_open=True), help="Money per GPU-hour.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def plan_command(file: str, profile: str | None, price: float | None, as_json: bool) -> None:
+    """Print what FILE would run and what it costs; nothing is started or created.
+
+    FILE is a sweep's YAML, or the name of a shipped one.
+
+    JSON: sweep_id, name, profile, meter, flops_per_gpu_hour, total_gpu_hours, sweep_gpu_hours,
+    price_per_gpu_hour, cost, arms (arm, role, changes, seeds, gpu_hours), runs (run_id, arm, seed,
+    budget_gpu_hours, order).
+    """
+    from scalerl_lab.config.reading import read_profile, read_recipe, read_sweep
+    from scalerl_lab.plan import expand
+    from scalerl_lab.report.plan_table import plan_json, plan_lines, plan_table
+
+    headline = []
+    if profile is None:
+        visible = _gpu_visible()
+        profile = "cluster" if visible else "laptop"
+        headline.append(
+            f"{'A GPU is' if visible else 'No GPU is'} visible here: planned for profile {profile}."
+        )
+    question = read_sweep(file)
+    plan = expand(question, read_profile(profile), read_recipe)
+    price = price if price is not None else plan.sweep.price_per_gpu_hour
+    if as_json:
+        print_json(plan_json(plan, price))
+        return
+    for line in [*headline, *plan_lines(plan)]:
+        click.echo(line)
+    print_rich(plan_table(plan, price))
+
+
+@sweep.command("run")
+@click.argument("file")
+@click.option(
+    "--profile", metavar="NAME", help="Profile to run under; without it, laptop where Ray sees no GPU."
+)
+@click.option(
+    "--address", metavar="ADDR", help="Ray to join (auto or host:port); implies the profile cluster."
+)
+def run_command(file: str, profile: str | None, address: str | None) -> None:
+    """Run FILE, or go on with it, until every run has its verdict.
+
+    What was run before with the same identity is reused. Interrupted at any moment, the same command
+    goes on from the checkpoints. Exits with 1 when a run failed for good.
+    """
+    from scalerl_lab.launch.sweep_run import run_sweep
+    from scalerl_lab.report.fit_plot import fit_plot_png
+    from scalerl_lab.report.progress import ProgressConsole
+
+    with ProgressConsole() as console:
+        outcome = run_sweep(file, profile, address=address, watcher=console, plot=fit_plot_png)
+    _print_ceilings(outcome.sweep_id)
+    _say_what_is_left(outcome)
+
+
+@sweep.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def list_command(as_json: bool) -> None:
+    """List the sweeps on record, newest first.
+
+    JSON: a list of sweep_id, name, profile, created_at, num_runs, statuses.
+    """
+    from scalerl_lab.report.status import sweeps_json, sweeps_table
+
+    rows = sorted(existing_store().sweeps(), key=lambda row: row.created_at, reverse=True)
+    if as_json:
+        print_json(sweeps_json(rows))
+    else:
+        print_rich(sweeps_table(rows))
+
+
+@sweep.command("status")
+@click.argument("sweep", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def status_command(sweep: str | None, as_json: bool) -> None:
+    """Show where each run of SWEEP stands, from what is on record.
+
+    JSON: sweep_id, name, profile, used_gpu_hours, cap_gpu_hours, billed_gpu_hours, lost_gpu_hours,
+    free_gpu_hours, runs (run_id, arm, seed, role, status, reused, gpu_hours, granted_gpu_hours,
+    budget_gpu_hours, trials, failures, num_points, pass_rate, ceiling, identified, last_decision).
+    """
+    from scalerl_lab.report.status import status_json, status_table
+
+    store = existing_store()
+    sweep_id = resolve_sweep(store, sweep)
+    if as_json:
+        print_json(status_json(store, sweep_id))
+    else:
+        print_rich(status_table(store, sweep_id))
+
+
+def _gpu_visible() -> bool:
+    """Whether the NVIDIA driver shows a device; Ray is not asked."""
+    from pathlib import Path
+
+    gpus = Path("/proc/driver/nvidia/gpus")
+    return gpus.is_dir() and any(gpus.iterdir())
+
+
+def _print_ceilings(sweep_id: str) -> None:
+    from scalerl_lab.report.ceilings import ceilings
+    from scalerl_lab.report.terminal import ceilings_table
+    from scalerl_lab.report.view import view
+
+    print_rich(ceilings_table(ceilings(view(existing_store(), sweep_id))))
+
+
+def _say_what_is_left(outcome: Outcome) -> None:
+    click.echo(
+        f"\nPage: lab report ceilings {outcome.sweep_id} --html ceilings.html    Curves in MLflow: lab ui"
+    )
+    if outcome.unfunded:
+        runs = ", ".join(f"{run.planned.arm}:{run.planned.spec.seed}" for run in outcome.unfunded)
+        click.echo(f"Not started, as the sweep's budget does not cover them: {runs}")
+    if outcome.mirror_behind:
+        click.echo("MLflow still lacks some of it; the next lab command on this sweep sends the rest.")
+    if outcome.failed:
+        runs = ", ".join(f"{run.planned.arm}:{run.planned.spec.seed}" for run in outcome.failed)
+        raise RunFailed(f"failed for good: {runs}. See: lab why {outcome.failed[0].planned.run_id}")
