@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from scalerl_lab.records import Action, EvalPoint, LedgerKind, RunState, RunStatus
@@ -113,7 +114,7 @@ def _ledger_faults(store: Store, sweep_id: str, run: RunState) -> list[str]:
     train = [entry for entry in entries if entry.kind is LedgerKind.TRAIN]
     faults = [
         f"{label}: training entries {a.from_step}-{a.to_step} and {b.from_step}-{b.to_step} do not join"
-        for a, b in zip(train, train[1:], strict=False)
+        for a, b in pairwise(train)
         if a.to_step != b.from_step
     ]
     if run.points and sum(entry.flops for entry in train) != run.points[-1].flops:

@@ -1,0 +1,220 @@
+"""The driver's loop over a fake trainer whose curves are the law, on a real store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scalerl_lab.plan import SweepPlan, expand
+
+from scalerl_lab.config.profile import FlopsMeter, Profile
+from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.launch.driver import Driver, slots
+from scalerl_lab.launch.home import Home
+from scalerl_lab.launch.run_folder import RunFolder
+from scalerl_lab.records import (
+    Action,
+    Cause,
+    ProgressView,
+    RunSpec,
+    RunState,
+    RunStatus,
+)
+from scalerl_lab.store import Store
+from tests.launch.fake_trainer import FakeTrainer, trainer
+from tests.launch.lockstep import AtOnce, LockstepLauncher
+from tests.launch.specs import RECIPE
+
+PROFILE = Profile(name="test", meter=FlopsMeter(flops_per_gpu_hour=1e3), needs_gpu=False)
+
+
+def sweep(**changes: Any) -> Sweep:
+    """A control with two seeds, an arm with a low ceiling and one that ties."""
+    base: dict[str, Any] = {
+        "name": "two_arms",
+        "recipe": "small",
+        "question": {
+            "type": "leave_one_out",
+            "arms": {
+                "low": {"set": {"curriculum": {"type": "uniform"}}},
+                "tied": {"set": {"zero_variance": "keep"}},
+            },
+        },
+        "seeds": {"control": 2, "arm": 1},
+        "budget": {"run_gpu_hours": 16000},
+    }
+    return Sweep.model_validate(base | changes)
+
+
+def ceiling(spec: RunSpec) -> float:
+    return 0.5 if spec.recipe.curriculum.type == "uniform" else 0.7
+
+
+class Silent:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.views: list[ProgressView] = []
+
+    def started(self, plan: SweepPlan, headline: list[str]) -> None:
+        """Nothing to show."""
+
+    def update(self, view: ProgressView) -> None:
+        self.views.append(view)
+
+    def said(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+class Bench:
+    """A sweep on a store in a folder, driven as often as wanted."""
+
+    def __init__(self, folder: Path, question: Sweep) -> None:
+        self.home = Home(folder, f"sqlite:///{folder / 'lab.db'}", "")
+        self.plan = expand(question, PROFILE, {"small": RECIPE}.__getitem__)
+        self.store = Store.open(self.home.database_url)
+        self.watcher = Silent()
+        self.launcher = LockstepLauncher(trainer(FakeTrainer(ceiling)))
+
+    def drive(self, fake: FakeTrainer | None = None, crash_at_turn: int | None = None) -> dict[str, RunState]:
+        self.store.record_plan(self.plan)
+        self.launcher = LockstepLauncher(trainer(fake or FakeTrainer(ceiling)))
+        self.launcher.crash_at_turn = crash_at_turn
+        runs = Driver(
+            plan=self.plan,
+            store=self.store,
+            launcher=self.launcher,
+            analyst=AtOnce(),
+            home=self.home,
+            watcher=self.watcher,
+            code_version="test",
+            max_live=3,
+        ).drive()
+        return {f"{run.planned.arm} s{run.planned.spec.seed}": run for run in runs}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scalerl_lab.launch.driver._TURN_S", 0.0)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, sweep())
+
+
+def test_the_low_arm_is_killed_and_the_tie_runs_to_its_budget(bench: Bench) -> None:
+    runs = bench.drive()
+    assert {label: run.status for label, run in runs.items()} == {
+        "control s0": RunStatus.FINISHED,
+        "control s1": RunStatus.FINISHED,
+        "low s0": RunStatus.KILLED,
+        "tied s0": RunStatus.FINISHED,
+    }
+    low = runs["low s0"]
+    assert low.last_decision is not None
+    assert low.last_decision.cause is Cause.CEILING_BELOW
+    assert low.gpu_hours < 12000
+    assert runs["tied s0"].gpu_hours >= 16000
+    assert any(sentence.startswith("low s0: kill") for sentence in bench.watcher.sentences)
+
+
+def test_every_point_has_a_decision_and_every_decision_is_acted_on(bench: Bench) -> None:
+    runs = bench.drive()
+    for run in runs.values():
+        rows = bench.store.decisions(bench.plan.sweep_id, run.planned.run_id)
+        assert {row.decision.step for row in rows} <= {p.step for p in run.points}
+        assert rows[-1].decision.step == run.points[-1].step
+    acted = [r for r in bench.store.decisions(bench.plan.sweep_id) if r.decision.action is Action.KILL]
+    assert acted
+    assert all(row.acted_at is not None for row in acted)
+
+
+def test_running_again_starts_nothing(bench: Bench) -> None:
+    first = bench.drive()
+    again = bench.drive()
+    assert bench.launcher.started == []
+    assert {k: v.points for k, v in again.items()} == {k: v.points for k, v in first.items()}
+
+
+@pytest.mark.parametrize("crash_at_turn", [1, 2, 3, 8, 15, 30, 33, 34, 40, 45, 50])
+def test_a_driver_that_dies_loses_and_repeats_nothing(
+    bench: Bench, tmp_path: Path, crash_at_turn: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        bench.drive(crash_at_turn=crash_at_turn)
+    runs = bench.drive()
+    undisturbed = Bench(tmp_path / "other", sweep()).drive()
+    assert {k: v.status for k, v in runs.items()} == {k: v.status for k, v in undisturbed.items()}
+    for label, run in runs.items():
+        steps = [p.step for p in run.points]
+        assert steps == sorted(set(steps))
+        other = {p.step: p.pass_rate for p in undisturbed[label].points}
+        assert all(other.get(p.step, p.pass_rate) == p.pass_rate for p in run.points)
+
+
+def test_a_worker_that_dies_is_tried_again_from_its_checkpoint(bench: Bench) -> None:
+    fake = FakeTrainer(ceiling, die_at=(57,))
+    runs = bench.drive(fake)
+    assert all(run.status in {RunStatus.FINISHED, RunStatus.KILLED} for run in runs.values())
+    assert ("control s0", 2) in bench.launcher.started or ("control s1", 2) in bench.launcher.started
+    assert any("trying again" in sentence for sentence in bench.watcher.sentences)
+
+
+def test_a_run_that_keeps_dying_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, sweep())
+
+    class Cursed(FakeTrainer):
+        def __call__(self, spec: RunSpec, *rest: Any) -> Any:
+            if spec.recipe.zero_variance == "keep":
+                raise RuntimeError("out of memory")
+            return super().__call__(spec, *rest)
+
+    runs = bench.drive(Cursed(ceiling))
+    assert runs["tied s0"].status is RunStatus.FAILED
+    assert bench.launcher.started.count(("tied s0", 3)) == 1
+    assert ("tied s0", 4) not in bench.launcher.started
+    assert runs["control s0"].status is RunStatus.FINISHED
+
+
+def test_a_collapse_is_killed_for_what_it_is(bench: Bench) -> None:
+    class Collapsing(FakeTrainer):
+        def __call__(self, spec: RunSpec, *rest: Any) -> Any:
+            self._collapse_after = 40 if spec.recipe.zero_variance == "keep" else None
+            return super().__call__(spec, *rest)
+
+    tied = bench.drive(Collapsing(ceiling))["tied s0"]
+    assert tied.status is RunStatus.KILLED
+    assert tied.last_decision is not None
+    assert tied.last_decision.cause is Cause.COLLAPSED
+    assert tied.gpu_hours <= 5500
+
+
+def test_what_the_budget_does_not_cover_is_not_started(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, sweep(budget={"run_gpu_hours": 16000, "sweep_gpu_hours": 40000}))
+    runs = bench.drive()
+    assert sum(run.gpu_hours for run in runs.values()) <= 40000 + 100
+    assert [run.status for run in runs.values()].count(RunStatus.PLANNED) >= 1
+
+
+def test_orders_on_file_are_the_grant_in_sql(bench: Bench) -> None:
+    for run in bench.drive().values():
+        orders = RunFolder(bench.home.run_folder(run.planned.run_id)).orders()
+        assert orders.stop is (run.status is RunStatus.KILLED)
+        if not orders.stop:
+            assert orders.granted_gpu_hours == run.granted_gpu_hours
+
+
+def test_progress_ends_where_the_runs_end(bench: Bench) -> None:
+    runs = bench.drive()
+    last = bench.watcher.views[-1]
+    assert [row.gpu_hours for row in last.rows] == [run.gpu_hours for run in runs.values()]
+    assert last.budget_gpu_hours == 64000
+
+
+def test_slots_follow_the_scarcest_resource() -> None:
+    plan = expand(sweep(), PROFILE, {"small": RECIPE}.__getitem__)
+    assert slots(2, 0, plan) == 2
+    assert slots(0.5, 0, plan) == 1
