@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from scalerl_lab.config.problems import KeyPath, Problem, KeyPathError, render, unknown
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, render, unknown
 from scalerl_lab.config.schema import keys_at, validate
 
 M = TypeVar("M", bound=BaseModel)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from scalerl_lab.config.problems import KeyPath, Problem, KeyPathError, nearest, unknown
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, nearest, unknown
 
 M = TypeVar("M", bound=BaseModel)
 
