@@ -1,0 +1,148 @@
+"""A run's fit: posterior summary, forecast and bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scalerl_lab.config.sweep import Rule
+from scalerl_lab.fit.identify import identify, too_few
+from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
+from scalerl_lab.fit.posterior import Draws, draw_posterior
+from scalerl_lab.fit.window import Window, read_window
+from scalerl_lab.records import EvalPoint, Fit, FitStatus, Forecast, Interval
+
+QUANTILES = (0.025, 0.1, 0.5, 0.9, 0.975)
+"""The five quantiles of every band: central 95 % and 80 % intervals and the median."""
+
+
+def interval_of(values: Floats) -> Interval:
+    """Median with central 80 % and 95 % intervals of equally probable values."""
+    low95, low80, median, high80, high95 = (float(q) for q in np.quantile(values, QUANTILES))
+    return Interval(median=median, low80=low80, high80=high80, low95=low95, high95=high95)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedCurve:
+    """A run's points with the posterior of the law.
+
+    With too few points there is a status and no posterior: ``draws``, ``forecast``, ``bands``,
+    ``ceiling_draws`` and ``hours_to_reach`` are then None.
+    """
+
+    fit: Fit
+    points: tuple[EvalPoint, ...]
+    """All points of the run, also those left out of the fit."""
+    draws: Draws | None
+
+    @property
+    def identified(self) -> bool:
+        """Whether the fit says where the ceiling is."""
+        return self.fit.status is FitStatus.IDENTIFIED
+
+    def forecast(self, gpu_hours: float) -> Forecast | None:
+        """The latent curve (without measurement noise) at a compute >= 0."""
+        if self.draws is None:
+            return None
+        d = self.draws
+        return Forecast(gpu_hours, interval_of(pass_rate(gpu_hours, d.r0, d.A, d.B, d.C_mid)))
+
+    def bands(self, gpu_hours: ArrayLike) -> Floats | None:
+        """Quantiles ``QUANTILES`` of the latent curve, [5, N], at N computes >= 0."""
+        if self.draws is None:
+            return None
+        d = self.draws
+        # Every fourth draw of an even sequence: plots need less than decisions.
+        curves = pass_rate(
+            np.asarray(gpu_hours, dtype=np.float64),
+            d.r0[::4, None],
+            d.A[::4, None],
+            d.B[::4, None],
+            d.C_mid[::4, None],
+        )
+        quantiles: Floats = np.quantile(curves, QUANTILES, axis=0)
+        return quantiles
+
+    def ceiling_draws(self, num: int, seed: int = 0) -> Floats | None:
+        """``num`` equally probable ceilings in random order; the same seed gives the same draws."""
+        if self.draws is None:
+            return None
+        order = np.random.default_rng(seed).permutation(self.draws.A.size)
+        drawn: Floats = np.resize(self.draws.A[order], num)
+        return drawn
+
+    def hours_to_reach(self, level: float) -> Interval | None:
+        """Compute at which the latent curve reaches a pass rate; None unless it does with 97.5 %."""
+        if self.draws is None:
+            return None
+        d = self.draws
+        return finite_interval(hours_to_reach(level, d.r0, d.A, d.B, d.C_mid))
+
+
+def finite_interval(values: Floats) -> Interval | None:
+    """The interval of values, or None where more than 2.5 % of them are infinite."""
+    if np.mean(np.isinf(values)) >= 1.0 - QUANTILES[-1]:
+        return None
+    # The quantiles lie below the infinite values, but interpolation must not touch them.
+    largest = values[np.isfinite(values)].max()
+    return interval_of(np.minimum(values, largest))
+
+
+def fit_curve(
+    run_id: str, points: Sequence[EvalPoint], *, fit_start_gpu_hours: float, rule: Rule
+) -> FittedCurve:
+    """The posterior of R(C) = R0 + (A - R0) / (1 + (C_mid / C)^B) given a run's points.
+
+    Args:
+        run_id: the run.
+        points: its points in any order; those before the fit start are left out, except the step-0
+            point, which gives R0.
+        fit_start_gpu_hours: where the early regime is past.
+        rule: what is demanded of an identified ceiling.
+
+    Returns:
+        A fit for any points: none, few, constant, falling, at 0 or at 1.
+
+    Source: ScaleRL (arXiv 2510.13786) equation 1 and A.5 to A.7 for the window.
+    """
+    window = read_window(points, fit_start_gpu_hours)
+    num_points = 0 if window is None else window.pass_rate.size
+    few = too_few(num_points, rule)
+    if window is None or few is not None:
+        return FittedCurve(_summary_of_few(run_id, window, few or "No points."), tuple(points), None)
+    draws = draw_posterior(window)
+    ceiling, midpoint = interval_of(draws.A), interval_of(draws.C_mid)
+    status, why = identify(window, draws, ceiling, midpoint, rule)
+    fit = Fit(
+        run_id=run_id,
+        status=status,
+        why=why[0].upper() + why[1:],
+        num_points=num_points,
+        first_gpu_hours=float(window.gpu_hours[0]),
+        last_gpu_hours=float(window.gpu_hours[-1]),
+        r0=float(np.median(draws.r0)),
+        ceiling=ceiling,
+        efficiency=interval_of(draws.B),
+        midpoint=midpoint,
+        residual_sd=draws.sigma,
+    )
+    return FittedCurve(fit, tuple(points), draws)
+
+
+def _summary_of_few(run_id: str, window: Window | None, why: str) -> Fit:
+    return Fit(
+        run_id=run_id,
+        status=FitStatus.TOO_FEW_POINTS,
+        why=why,
+        num_points=0 if window is None else window.pass_rate.size,
+        first_gpu_hours=None if window is None else float(window.gpu_hours[0]),
+        last_gpu_hours=None if window is None else float(window.gpu_hours[-1]),
+        r0=window.start if window is not None and window.start_measured else None,
+        ceiling=None,
+        efficiency=None,
+        midpoint=None,
+        residual_sd=None,
+    )
