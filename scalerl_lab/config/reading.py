@@ -57,8 +57,12 @@ def recipe_document(name_or_path: str | Path, beside: Path | None = None) -> Doc
 
 
 def sweep_document(name_or_path: str | Path) -> Document:
-    """A sweep's keys and their places."""
-    return _named(read_document(shipped("sweep", name_or_path)))
+    """A sweep's keys and their places; a comparison is about the first of its recipes."""
+    document = _named(read_document(shipped("sweep", name_or_path)))
+    match document.data:
+        case {"question": {"type": "compare", "recipes": [first, *_]}}:
+            document.data.setdefault("recipe", first)
+    return document
 
 
 def shipped(kind: Kind, name: str | Path, beside: Path | None = None) -> Path:

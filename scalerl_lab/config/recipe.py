@@ -433,7 +433,7 @@ class Recipe(Strict):
         same_heads = self.numerics.trainer_head == self.numerics.generator_head == "fp32"
         if on_policy and same_heads and isinstance(self.loss, PPOClip | GSPO):
             raise ValueError(
-                f"loss.type={self.loss.type} with fp32 heads and on-policy data is a no-op: every ratio is 1, "
-                "so nothing is ever clipped; use reinforce, or an off_policy whose data are older"
+                f"loss.type={self.loss.type} with fp32 heads and on-policy data is a no-op: every ratio "
+                "is 1, so nothing is ever clipped; use reinforce, or an off_policy whose data are older"
             )
         return self

@@ -204,15 +204,6 @@ class Sweep(Strict):
     profiles: dict[str, Overrides] = Field(default_factory=dict)
     """Profile name -> dotted key path of this sweep -> value that holds under that profile."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _compare_names_the_recipe(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "recipe" not in data and isinstance(data.get("question"), dict):
-            recipes = data["question"].get("recipes")
-            if isinstance(recipes, list | tuple) and recipes:
-                return {**data, "recipe": recipes[0]}
-        return data
-
     @model_validator(mode="after")
     def _compare_starts_with_the_recipe(self) -> Sweep:
         if isinstance(self.question, Compare) and self.question.recipes[0] != self.recipe:
