@@ -282,7 +282,11 @@ class Cause(StrEnum):
     """Too many completions end at the limit."""
     QUESTION_OPEN = "question_open"
     """The budget is reached, but the answer is still open and hours are left."""
+    STILL_RISING = "still_rising"
+    """The budget is reached, but hours are left and the forecast promises more than the margin for them."""
     BUDGET_REACHED = "budget_reached"
+    PROMPTS_EXHAUSTED = "prompts_exhausted"
+    """The curriculum retired so many prompts that the run cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)

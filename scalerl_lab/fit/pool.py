@@ -144,7 +144,8 @@ def _seed_likelihood(ceilings: Floats) -> Floats:
     position = ceilings / _STEP
     below = np.minimum(position.astype(np.int64), _GRID.size - 2)
     share = position - below
-    density: Floats = np.bincount(below, 1.0 - share, _GRID.size) + np.bincount(below + 1, share, _GRID.size)
+    density: Floats = np.bincount(below, 1.0 - share, _GRID.size).astype(np.float64)
+    density = density + np.bincount(below + 1, share, _GRID.size)
     density = density / density.sum()
     offsets = np.arange(-(_GRID.size - 1), _GRID.size) * _STEP
     rows = []

@@ -1,0 +1,20 @@
+"""decide: policy about money; curves, fits and a rule in, a decision with its reason out.
+
+    rule.py        ``decide``: what becomes of a run; ``decide_ended``: of a run whose trial ended by itself
+    divergence.py  collapse from the peak, and truncation: stops that need no forecast
+    compare.py     the run's arm against the control: the numbers that a decision rests on
+    wording.py     compute, intervals and probabilities as parts of a sentence
+
+The order is fixed: divergence, then the ceiling, then the grant; else the run goes on. The control is
+never killed for its ceiling, and nobody is while a ceiling is not identified.
+
+To add a rule: a function in a file of its own that returns what it found or None, its row in
+``Cause``, and its place in ``decide``. Everything here is pure: no store, no clock, no
+randomness, nothing acted on; the same facts give the same decision.
+"""
+
+from scalerl_lab.decide.compare import Comparison, compare
+from scalerl_lab.decide.divergence import Diverged, find_divergence
+from scalerl_lab.decide.rule import decide, decide_ended
+
+__all__ = ["Comparison", "Diverged", "compare", "decide", "decide_ended", "find_divergence"]
