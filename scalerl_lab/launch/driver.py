@@ -39,6 +39,7 @@ from scalerl_lab.store import Store
 _TURN_S = 0.1
 _UPDATE_S = 0.5
 _STOP_GRACE_S = 60.0
+_ROUNDING = 1e-6
 _OVER = {RunStatus.FINISHED, RunStatus.KILLED, RunStatus.FAILED}
 
 
@@ -67,10 +68,16 @@ class _Run:
         return f"{self.state.planned.arm} s{self.state.planned.spec.seed}"
 
     @property
+    def condemned(self) -> bool:
+        """Whether the last word is to kill it; a point that comes after changes nothing."""
+        return self.state.last_decision is not None and self.state.last_decision.action is Action.KILL
+
+    @property
     def awaits_verdict(self) -> bool:
-        """Whether points came after the last decision."""
+        """Whether points came after the last decision, and a verdict on them is wanted."""
         points, last = self.state.points, self.state.last_decision
-        return bool(points) and (last is None or last.step < points[-1].step)
+        wanted = not self.condemned and self.state.status is not RunStatus.FAILED
+        return wanted and bool(points) and (last is None or last.step < points[-1].step)
 
 
 @dataclass(slots=True)
@@ -172,7 +179,7 @@ class Driver:
     # ------------------------------------------------------------ verdicts
 
     def _submit(self, run: _Run) -> None:
-        if run.job is not None or not run.awaits_verdict or run.state.status in _OVER - {RunStatus.FINISHED}:
+        if run.job is not None or not run.awaits_verdict:
             return
         arm = run.state.planned.arm
         self_id = run.run_id
@@ -181,9 +188,13 @@ class Driver:
             run=run.state,
             siblings=tuple(_curve(r) for r in self._of_arm(arm) if r.run_id != self_id),
             controls=tuple(_curve(r) for r in self._runs.values() if r.state.planned.role is Role.CONTROL),
-            free_gpu_hours=self.store.budget(self.plan.sweep_id).free,
+            free_gpu_hours=self._free(),
         )
         run.job = self.analyst.submit(analyse, job)
+
+    def _free(self) -> float:
+        """GPU-hours that killed runs left and nobody else will need."""
+        return self.store.budget(self.plan.sweep_id).free
 
     def _of_arm(self, arm: str) -> list[_Run]:
         return [run for run in self._runs.values() if run.state.planned.arm == arm]
@@ -193,6 +204,10 @@ class Driver:
         if run.job is None or not run.job.done():
             return
         analysis, run.job = run.job.result(), None
+        extra = analysis.decision.granted_gpu_hours - run.state.granted_gpu_hours
+        if analysis.decision.action is Action.EXTEND and extra > self._free() + _ROUNDING:
+            # Another run was given these hours meanwhile: the next turn asks again, with what is left.
+            return
         fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
         self.store.record_decision(self.plan.sweep_id, analysis.decision, fit_id)
         self._refresh()
@@ -204,8 +219,9 @@ class Driver:
         last = run.state.last_decision
         if last is None or run.awaits_verdict or run.job is not None:
             return
-        if last.action is Action.KILL and run.state.status is not RunStatus.KILLED:
-            self._take_down(run)
+        if run.condemned:
+            if run.state.status is not RunStatus.KILLED:
+                self._take_down(run)
         elif run.live or run.state.status in _OVER:
             return
         elif last.action is Action.FINISH:
@@ -247,19 +263,30 @@ class Driver:
                 return
             if not self._needs_trial(run):
                 continue
-            budget = self.store.budget(self.plan.sweep_id)
-            if run.state.status is RunStatus.PLANNED and (
-                budget.free + 1e-6 < run.state.granted_gpu_hours - run.state.gpu_hours
-            ):
+            wanted = run.state.granted_gpu_hours - run.state.gpu_hours
+            if run.state.status is RunStatus.PLANNED and wanted > self._unpromised() + _ROUNDING:
                 continue
             self._start(run)
             live += 1
+
+    def _unpromised(self) -> float:
+        """GPU-hours of the sweep's cap that no started run has used or may still use.
+
+        A run ends with the optimiser step that reaches its grant; that overshoot is not counted, or a cap
+        that equals the sum of the budgets would starve the last run.
+        """
+        promised = 0.0
+        for run in self._runs.values():
+            used, granted = run.state.gpu_hours, run.state.granted_gpu_hours
+            may_use_more = run.live or run.state.status is RunStatus.RUNNING
+            promised += granted if may_use_more else min(used, granted)
+        return self.plan.sweep_gpu_hours - promised
 
     def _needs_trial(self, run: _Run) -> bool:
         if run.live or run.job is not None or run.awaits_verdict or run.state.status in _OVER:
             return False
         last = run.state.last_decision
-        if last is not None and last.action in {Action.KILL, Action.FINISH}:
+        if run.condemned or (last is not None and last.action is Action.FINISH):
             return False
         return run.state.gpu_hours < run.state.granted_gpu_hours
 
@@ -291,7 +318,7 @@ class Driver:
         run.live = False
         ended = run.ended if run.ended is not None and run.ended.trial == over.trial else None
         if ended is None or ended.reason is EndReason.FAILED:
-            if run.state.last_decision is not None and run.state.last_decision.action is Action.KILL:
+            if run.condemned:
                 return
             run.failures += 1
             detail = ended.detail if ended is not None else (over.error or "its process died")
