@@ -1,0 +1,286 @@
+"""The store: every question and every entry, each one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from scalerl_lab.errors import NotFound
+from scalerl_lab.plan import SweepPlan
+from scalerl_lab.records import (
+    CheckpointSaved,
+    Decision,
+    EndReason,
+    EvalPoint,
+    Fact,
+    Fit,
+    Forecast,
+    LedgerKind,
+    RunState,
+    RunStatus,
+)
+from scalerl_lab.store import conclusions, outbox, plans
+from scalerl_lab.store import facts as fact_rows
+from scalerl_lab.store.database import Database
+from scalerl_lab.store.migrate import migrate
+from scalerl_lab.store.outbox import Kind
+from scalerl_lab.store.rows import BudgetView, DecisionRow, LedgerRow, SweepRow, TrialRow
+from scalerl_lab.store.statuses import OVER, check_transition
+from scalerl_lab.store.tables import DecisionTable, SweepRunTable, SweepTable
+
+
+class Store:
+    """Append-only memory of sweeps: what was asked, seen, concluded and done.
+
+    Every method is one transaction; every entry may be made again without changing anything. Several
+    processes may use one database at the same time. Methods raise ``StoreError`` when the database fails.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._plans: dict[str, SweepPlan] = {}
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Open a database, creating or migrating it first.
+
+        Args:
+            url: ``sqlite:///FILE`` or ``postgresql+psycopg://USER@HOST/NAME``.
+
+        Raises:
+            StoreError: it cannot be reached, its URL is not understood, or it is of a newer version.
+        """
+        database = Database(url)
+        migrate(database)
+        return cls(database)
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self.database.engine.dispose()
+
+    # ------------------------------------------------------------ plans
+
+    def record_plan(self, plan: SweepPlan) -> None:
+        """Put a sweep and its runs on record; a run that has points already is marked as reused."""
+        with self.database.write() as session:
+            plans.record(session, plan)
+
+    def plan(self, sweep_id: str) -> SweepPlan:
+        """The plan as it was recorded.
+
+        Raises:
+            NotFound: no sweep has this id.
+        """
+        if sweep_id not in self._plans:
+            with self.database.read() as session:
+                self._plans[sweep_id] = plans.read(session, sweep_id)
+        return self._plans[sweep_id]
+
+    def sweeps(self) -> list[SweepRow]:
+        """All sweeps, newest first."""
+        with self.database.read() as session:
+            return plans.sweeps(session)
+
+    def find_sweep(self, text: str) -> SweepRow:
+        """The sweep with this id, name or id prefix; of several the newest.
+
+        Raises:
+            NotFound: there is none; the message names the nearest.
+        """
+        with self.database.read() as session:
+            return plans.find_sweep(session, text)
+
+    def find_run(self, text: str, sweep_id: str | None = None) -> list[str]:
+        """Ids of the runs with this id, ``arm:seed`` or id prefix, those of the newest sweep first.
+
+        Args:
+            text: what to look for.
+            sweep_id: look only in this sweep.
+
+        Raises:
+            NotFound: there is none; the message names the nearest.
+        """
+        with self.database.read() as session:
+            return plans.find_run(session, text, sweep_id)
+
+    # ------------------------------------------------------------ what workers saw
+
+    def ingested_lines(self, run_id: str) -> int:
+        """How many lines of a run's facts file are rows."""
+        with self.database.read() as session:
+            return fact_rows.ingested_lines(session, run_id, for_update=False)
+
+    def ingest(self, run_id: str, first_line: int, facts: Sequence[Fact]) -> None:
+        """Write facts as rows, all or none; lines that are rows already are passed over.
+
+        Args:
+            run_id: the run they are of.
+            first_line: line of the first fact in the run's file, counted from 0.
+            facts: one per line, without a gap.
+
+        Raises:
+            StoreError: lines before ``first_line`` are missing, or no sweep has this run.
+        """
+        with self.database.write() as session:
+            fact_rows.ingest(session, run_id, first_line, facts)
+
+    def points(self, run_id: str) -> tuple[EvalPoint, ...]:
+        """A run's points in the order of their steps."""
+        with self.database.read() as session:
+            return fact_rows.points(session, [run_id]).get(run_id, ())
+
+    def trials(self, run_id: str) -> list[TrialRow]:
+        """A run's attempts in the order of their numbers."""
+        with self.database.read() as session:
+            return [row for _, row in fact_rows.trials(session, [run_id])]
+
+    def checkpoints(self, run_id: str) -> tuple[CheckpointSaved, ...]:
+        """Every checkpoint a run has told of, oldest first; only the newest are still on disk."""
+        with self.database.read() as session:
+            return fact_rows.checkpoints(session, run_id)
+
+    def ledger(self, sweep_id: str) -> list[LedgerRow]:
+        """All that a sweep's runs held, in the order of the plan."""
+        arms = {run.run_id: run.arm for run in self.plan(sweep_id).runs}
+        place = {run_id: number for number, run_id in enumerate(arms)}
+        with self.database.read() as session:
+            entries = fact_rows.ledger(session, arms)
+        rows = [LedgerRow(run_id, arms[run_id], entry) for run_id, entry in entries]
+        return sorted(rows, key=lambda row: place[row.run_id])
+
+    # ------------------------------------------------------------ where runs stand
+
+    def run_states(self, sweep_id: str) -> list[RunState]:
+        """Where each run of a sweep stands, in the order of the plan."""
+        planned = self.plan(sweep_id).runs
+        with self.database.read() as session:
+            places = {
+                row.run_id: row for row in session.scalars(select(SweepRunTable).filter_by(sweep_id=sweep_id))
+            }
+            curves = fact_rows.points(session, places)
+            trials: defaultdict[str, list[TrialRow]] = defaultdict(list)
+            for run_id, row in fact_rows.trials(session, places):
+                trials[run_id].append(row)
+            decisions = conclusions.last_decisions(session, sweep_id)
+            return [
+                RunState(
+                    planned=run,
+                    status=RunStatus(places[run.run_id].status),
+                    granted_gpu_hours=places[run.run_id].granted_gpu_hours,
+                    points=curves.get(run.run_id, ()),
+                    trials=max((row.started.trial for row in trials[run.run_id]), default=0),
+                    failures=sum(
+                        row.ended is not None and row.ended.reason is EndReason.FAILED
+                        for row in trials[run.run_id]
+                    ),
+                    last_decision=decisions.get(run.run_id),
+                    reused=places[run.run_id].reused,
+                )
+                for run in planned
+            ]
+
+    def set_status(self, sweep_id: str, run_id: str, status: RunStatus) -> None:
+        """Change where a run stands in a sweep; ``statuses`` has the changes that are allowed.
+
+        Raises:
+            StoreError: the change is not allowed, or the sweep has no such run.
+        """
+        with self.database.write() as session:
+            place = plans.place_of(session, sweep_id, run_id)
+            before = RunStatus(place.status)
+            if before is status:
+                return
+            check_transition(run_id, before, status)
+            place.status, place.status_at = status.value, time.time()
+            outbox.queue(session, [(sweep_id, run_id, Kind.RUN, None)])
+
+    def budget(self, sweep_id: str) -> BudgetView:
+        """What a sweep may use, has used, and has promised; see ``BudgetView`` for the formula.
+
+        A reused run counts as if this sweep had paid for it, up to its grant, so that reuse changes
+        no decision.
+        """
+        with self.database.read() as session:
+            cap = session.scalar(select(SweepTable.cap_gpu_hours).filter_by(sweep_id=sweep_id))
+            if cap is None:
+                raise NotFound(f"no sweep has the id {sweep_id}")
+            places = list(session.scalars(select(SweepRunTable).filter_by(sweep_id=sweep_id)))
+            bill = fact_rows.ledger(session, [place.run_id for place in places])
+        used: defaultdict[str, float] = defaultdict(float)
+        for run_id, entry in bill:
+            if entry.kind is LedgerKind.TRAIN:
+                used[run_id] += entry.gpu_hours
+        used_train = committed = 0.0
+        for place in places:
+            granted, own = place.granted_gpu_hours, used[place.run_id]
+            used_train += min(own, granted) if place.reused else own
+            if RunStatus(place.status) not in OVER:
+                committed += max(granted - own, 0.0)
+        return BudgetView(
+            cap=cap,
+            used_train=used_train,
+            billed=sum(entry.gpu_hours for _, entry in bill),
+            lost=sum(entry.gpu_hours for _, entry in bill if entry.kind is LedgerKind.LOST),
+            committed=committed,
+            free=cap - used_train - committed,
+        )
+
+    # ------------------------------------------------------------ what was concluded
+
+    def record_fit(self, sweep_id: str, fit: Fit, forecasts: Sequence[Forecast]) -> int:
+        """Put a fit and its forecasts on record; returns its id, the same one for the same fit."""
+        with self.database.write() as session:
+            return conclusions.record_fit(session, sweep_id, fit, forecasts)
+
+    def latest_fits(self, sweep_id: str) -> dict[str, tuple[Fit, tuple[Forecast, ...]]]:
+        """The newest fit of each run that has one, with its forecasts."""
+        with self.database.read() as session:
+            return conclusions.latest_fits(session, sweep_id)
+
+    def record_decision(self, sweep_id: str, decision: Decision, fit_id: int | None) -> int:
+        """Put a decision on record before it is acted on, and raise the grant of a run it extends.
+
+        Returns:
+            The decision's id; the same one for the same run, step and action.
+        """
+        with self.database.write() as session:
+            return conclusions.record_decision(session, sweep_id, decision, fit_id)
+
+    def mark_acted(self, decision_id: int) -> None:
+        """Note that a decision has been carried out; the first time counts."""
+        with self.database.write() as session:
+            conclusions.mark_acted(session, decision_id)
+
+    def unacted(self, sweep_id: str) -> list[DecisionRow]:
+        """Decisions still to be carried out, oldest first."""
+        with self.database.read() as session:
+            of_sweep = DecisionTable.sweep_id == sweep_id
+            return conclusions.decisions(session, of_sweep, DecisionTable.acted_at.is_(None))
+
+    def decisions(self, sweep_id: str | None = None, run_id: str | None = None) -> list[DecisionRow]:
+        """Decisions of a sweep, of a run, or all, oldest first."""
+        of_sweep = [DecisionTable.sweep_id == sweep_id] if sweep_id is not None else []
+        of_run = [DecisionTable.run_id == run_id] if run_id is not None else []
+        with self.database.read() as session:
+            return conclusions.decisions(session, *of_sweep, *of_run)
+
+    # ------------------------------------------------------------ the mirror
+
+    def queue_artifact(self, sweep_id: str, run_id: str, name: str, data: bytes) -> None:
+        """Have MLflow show a file with a run; a later file of the same name replaces it."""
+        with self.database.write() as session:
+            outbox.queue_artifact(session, sweep_id, run_id, name, data)
+
+    def num_unsent(self, sweep_id: str) -> int:
+        """How much of a sweep MLflow has not been told yet, in messages."""
+        with self.database.read() as session:
+            return outbox.num_waiting(session, sweep_id)
+
+    def queue_again(self, sweep_id: str) -> None:
+        """Queue a whole sweep anew, for an MLflow that has lost it."""
+        run_ids = [run.run_id for run in self.plan(sweep_id).runs]
+        with self.database.write() as session:
+            outbox.forget_sent(session, sweep_id, run_ids)

@@ -1,0 +1,87 @@
+"""Plans and facts to remember, and the databases to remember them in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from scalerl_lab.plan import SweepPlan
+from scalerl_lab.store import Store
+from tests.store import story
+
+
+def _server_binaries() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of this session's own; yields its URL without a database name."""
+    binaries = _server_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server on this machine; on Debian: apt-get install postgresql")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="lab-postgres-")
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    data = f"{folder}/data"
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c synchronous_commit=off"
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+    initdb = ("-U", "scalerl", "--auth=trust", "-N", "--no-locale", "-E", "UTF8")
+    run(str(binaries / "initdb"), "-D", data, *initdb)
+    run(str(binaries / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://scalerl@127.0.0.1:{port}"
+    finally:
+        run(str(binaries / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def new_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database of a kind."""
+    if kind == "sqlite":
+        return f"sqlite:///{folder / 'lab.db'}"
+    server: str = request.getfixturevalue("postgres")
+    name = f"lab_{abs(hash(str(folder))):x}"
+    admin = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return f"{server}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, of each kind that the store promises."""
+    return new_database(request.param, tmp_path, request)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """A store on an empty database."""
+    opened = Store.open(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def plan() -> SweepPlan:
+    """A control with two seeds and two arms."""
+    return story.plan()
