@@ -91,7 +91,7 @@ def _set(model: type[BaseModel], data: dict[str, Any], path: str, value: Any) ->
         raise _no_keys_below(parents)
     if last not in target:
         allowed = keys_at(model, data, tuple(parents))
-        if allowed:
+        if allowed and last not in allowed:
             raise KeyPathError([Problem((), unknown("key", last, allowed) + _chosen(target, parents))])
     target[last] = merged(target.get(last), value)
 

@@ -86,16 +86,16 @@ def shipped(kind: Kind, name: str | Path, beside: Path | None = None) -> Path:
     for folder in folders:
         if (folder / wanted).is_file():
             return folder / wanted
-    there = available(kind, beside)
+    there = available(kind)
     raise NotFound(
         f"no {kind} {str(name)!r}; there {'are' if len(there) != 1 else 'is'} "
         f"{', '.join(there) or 'none'}{nearest(wanted.stem, there)}"
     )
 
 
-def available(kind: Kind, beside: Path | None = None) -> tuple[str, ...]:
+def available(kind: Kind) -> tuple[str, ...]:
     """Names of all recipes, sweeps or profiles that are found without a path."""
-    folders = [*([beside] if beside and kind == "recipe" else []), *(top / FOLDERS[kind] for top in _tops())]
+    folders = [top / FOLDERS[kind] for top in _tops()]
     return tuple(
         sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
     )

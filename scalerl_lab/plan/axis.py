@@ -118,7 +118,7 @@ def _names(columns: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
 
 def _texts(values: Sequence[Any]) -> list[str]:
     if all(isinstance(value, Mapping) for value in values):
-        keys = sorted({key for value in values for key in value})
+        keys = sorted({key for value in values for key in value}, key=lambda key: (key != "type", key))
         varying = [key for key in keys if len({short(value.get(key)) for value in values}) > 1]
         rows = [",".join(short(value[key]) for key in varying if key in value) for value in values]
     else:

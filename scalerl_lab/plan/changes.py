@@ -9,7 +9,6 @@ from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.plan.identity import PROSE
 from scalerl_lab.records import Change
 
-
 LONGEST = 40
 """Longer text is cut: a forced phrase would fill the table."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scalerl_lab.config.overrides import override
-from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, problem, unknown
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, problem, render, unknown
 from scalerl_lab.config.profile import Profile
 from scalerl_lab.config.reading import (
     available,
@@ -135,23 +135,31 @@ def _check(sweep: Sweep, profile: Profile, found: tuple[Variant, ...]) -> None:
     problems: list[Problem] = []
     first: dict[str, Variant] = {}
     names: dict[str, Variant] = {}
-    cap = sweep.budget.sweep_gpu_hours
     for variant in found:
         same = first.setdefault(run_identity(variant.recipe, 0, profile.meter), variant)
         if same is not variant:
-            text = f"{variant.name} is the same run as {same.name}; two arms must differ"
+            text = f"{variant.name} is the same run as {same.name} ({render(same.at)}); arms must differ"
             problems.append(Problem(variant.at, text))
         elif names.setdefault(variant.name, variant) is not variant:
             problems.append(Problem(variant.at, f"two arms are called {variant.name!r}; give names"))
-        if variant.budget_gpu_hours <= sweep.fit_start_gpu_hours:
-            text = f"{sweep.fit_start_gpu_hours:g} leaves no point to fit: {variant.name} ends at "
-            text += f"{variant.budget_gpu_hours:g} GPU-hours"
-            problems.append(Problem(("fit_start_gpu_hours",), text))
-        if cap is not None and variant.budget_gpu_hours > cap:
-            text = f"{cap:g} does not cover one run of {variant.name} ({variant.budget_gpu_hours:g})"
-            problems.append(Problem(("budget", "sweep_gpu_hours"), text))
+    problems += _budget_problems(sweep, found)
     if problems:
         raise KeyPathError(problems)
+
+
+def _budget_problems(sweep: Sweep, found: tuple[Variant, ...]) -> list[Problem]:
+    """Whether the shortest run reaches the fits and the longest fits into the cap."""
+    problems = []
+    start, cap = sweep.fit_start_gpu_hours, sweep.budget.sweep_gpu_hours
+    least = min(found, key=lambda variant: variant.budget_gpu_hours)
+    most = max(found, key=lambda variant: variant.budget_gpu_hours)
+    if least.budget_gpu_hours <= start:
+        text = f"{start:g} leaves no point to fit: {least.name} ends at {least.budget_gpu_hours:g} GPU-hours"
+        problems.append(Problem(("fit_start_gpu_hours",), text))
+    if cap is not None and most.budget_gpu_hours > cap:
+        text = f"{cap:g} does not cover one run of {most.name} ({most.budget_gpu_hours:g} GPU-hours)"
+        problems.append(Problem(("budget", "sweep_gpu_hours"), text))
+    return problems
 
 
 def _digest_of(
