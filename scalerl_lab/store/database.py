@@ -48,13 +48,13 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction that commits as a whole; SQLite takes the write lock at its start."""
-        with self.told(), Session(self.engine) as session, session.begin():
+        with self.told(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One consistent snapshot; never waits for a writer."""
-        with self.told(), Session(self._reading) as session, session.begin():
+        with self.told(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager

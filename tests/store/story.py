@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scalerl_lab.config.profile import FlopsMeter, Profile
 from scalerl_lab.config.recipe import (
     ChainArithmetic,
@@ -175,3 +177,13 @@ def decision(run: str, action: Action = Action.CONTINUE, step: int = 60, granted
         granted_gpu_hours=granted,
         evidence=Evidence(fit(run), FORECASTS[1], interval(0.61), interval(-0.06), 0.97, 0.02),
     )
+
+
+def wide_plan(arms: list[str]) -> SweepPlan:
+    """A plan of many runs, one per arm."""
+    one = plan().runs[0]
+    runs = tuple(
+        replace(one, arm=arm, order=order, spec=replace(one.spec, run_id=f"{arm:0<12}"))
+        for order, arm in enumerate(arms)
+    )
+    return replace(plan(), runs=runs)

@@ -300,7 +300,7 @@ def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
     store = Store.open(url)
     with store.database.write() as session:
         session.connection().exec_driver_sql("UPDATE scalerl_alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match="schema 9999.*upgrade scalerl-lab"):
+    with pytest.raises(StoreError, match=r"schema 9999.*upgrade scalerl-lab"):
         Store.open(url)
     store.close()
 
