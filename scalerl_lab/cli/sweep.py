@@ -29,11 +29,10 @@ def plan_command(file: str, profile: str | None, price: float | None, as_json: b
     FILE is a sweep's YAML, or the name of a shipped one.
 
     JSON: sweep_id, name, profile, meter, flops_per_gpu_hour, total_gpu_hours, sweep_gpu_hours,
-    price_per_gpu_hour, cost, arms (arm, role, changes, seeds, gpu_hours), runs (run_id, arm, seed,
-    budget_gpu_hours, order).
+    price_per_gpu_hour, cost, arms (arm, role, about, changes, seeds, run_ids, gpu_hours, cost), runs (run_id,
+    arm, seed, budget_gpu_hours, order).
     """
-    from scalerl_lab.config.reading import read_profile, read_recipe, read_sweep
-    from scalerl_lab.plan import expand
+    from scalerl_lab.plan import plan_file
     from scalerl_lab.report.plan_table import plan_json, plan_lines, plan_table
 
     headline = []
@@ -43,8 +42,7 @@ def plan_command(file: str, profile: str | None, price: float | None, as_json: b
         headline.append(
             f"{'A GPU is' if visible else 'No GPU is'} visible here: planned for profile {profile}."
         )
-    question = read_sweep(file)
-    plan = expand(question, read_profile(profile), read_recipe)
+    plan = plan_file(file, profile)
     price = price if price is not None else plan.sweep.price_per_gpu_hour
     if as_json:
         print_json(plan_json(plan, price))

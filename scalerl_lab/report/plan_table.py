@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -10,36 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from scalerl_lab.plan import SweepPlan
-from scalerl_lab.records import Change, Role
+from scalerl_lab.plan import SweepPlan, describe
+from scalerl_lab.records import Change
 from scalerl_lab.report.words import hours, num
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedArm:
-    """An arm's runs taken together."""
-
-    arm: str
-    role: Role
-    changes: tuple[Change, ...]
-    seeds: tuple[int, ...]
-    gpu_hours: float
-
-
-def planned_arms(plan: SweepPlan) -> tuple[PlannedArm, ...]:
-    """The plan's runs grouped by arm, in the order in which they are queued."""
-    names = list(dict.fromkeys(run.arm for run in plan.runs))
-    by_arm = {name: [run for run in plan.runs if run.arm == name] for name in names}
-    return tuple(
-        PlannedArm(
-            arm=name,
-            role=runs[0].role,
-            changes=runs[0].changes,
-            seeds=tuple(run.spec.seed for run in runs),
-            gpu_hours=sum(run.budget_gpu_hours for run in runs),
-        )
-        for name, runs in by_arm.items()
-    )
 
 
 def profile_line(plan: SweepPlan) -> str:
@@ -53,13 +25,18 @@ def profile_line(plan: SweepPlan) -> str:
 
 
 def plan_lines(plan: SweepPlan) -> list[str]:
-    """What is going to run, in three plain lines."""
-    arms = planned_arms(plan)
-    return [
-        f"Sweep {plan.sweep.name} ({plan.sweep_id}): {num(len(arms), 'arm')}, {num(len(plan.runs), 'run')}, "
-        f"{hours(plan.total_gpu_hours)} GPU-hours at full budget, cap {hours(plan.sweep_gpu_hours)}.",
+    """What is going to run, and under which profile, in plain lines."""
+    lines = [
+        f"Sweep {plan.sweep.name} ({plan.sweep_id}): {num(len(plan.arms), 'arm')}, "
+        f"{num(len(plan.runs), 'run')}, {hours(plan.total_gpu_hours)} GPU-hours at full budget, "
+        f"cap {hours(plan.sweep_gpu_hours)}.",
         profile_line(plan),
     ]
+    if plan.stand_in is not None:
+        lines.append(
+            f"Recipe {plan.stand_in} stands in for {plan.sweep.recipe}: the same question on a small scale."
+        )
+    return lines
 
 
 def change_text(change: Change) -> str:
@@ -76,16 +53,16 @@ def plan_table(plan: SweepPlan, price: float | None) -> RenderableType:
     table.add_column("GPU-hours", justify="right", no_wrap=True)
     if price is not None:
         table.add_column("money", justify="right", no_wrap=True)
-    for arm in planned_arms(plan):
-        changes = "\n".join(change_text(change) for change in arm.changes) or "(the untouched recipe)"
-        cells = [arm.arm, changes, ", ".join(map(str, arm.seeds)), hours(arm.gpu_hours)]
-        table.add_row(*cells, *([f"{arm.gpu_hours * price:,.0f}"] if price is not None else []))
+    for row in describe(plan, price):
+        changes = "\n".join(change_text(change) for change in row.changes) or "(the untouched recipe)"
+        cells = [row.arm, changes, ", ".join(map(str, row.seeds)), hours(row.gpu_hours)]
+        table.add_row(*cells, *([f"{row.money:,.0f}"] if row.money is not None else []))
     return Group(table, *(Text(line) for line in total_lines(plan, price)))
 
 
 def total_lines(plan: SweepPlan, price: float | None) -> list[str]:
     """Runs, hours and money of the whole plan, and what no number here includes."""
-    runs = f"{num(len(planned_arms(plan)), 'arm')}, {num(len(plan.runs), 'run')}"
+    runs = f"{num(len(plan.arms), 'arm')}, {num(len(plan.runs), 'run')}"
     total = f"Total: {runs}, {hours(plan.total_gpu_hours)} GPU-hours"
     if price is not None:
         total += f", {plan.cost(price):,.0f} at {price:,g} per GPU-hour"
@@ -114,13 +91,16 @@ def plan_json(plan: SweepPlan, price: float | None) -> dict[str, Any]:
         "cost": None if price is None else plan.cost(price),
         "arms": [
             {
-                "arm": arm.arm,
-                "role": arm.role.value,
-                "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in arm.changes],
-                "seeds": list(arm.seeds),
-                "gpu_hours": arm.gpu_hours,
+                "arm": row.arm,
+                "role": row.role.value,
+                "about": row.about,
+                "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in row.changes],
+                "seeds": list(row.seeds),
+                "run_ids": list(row.run_ids),
+                "gpu_hours": row.gpu_hours,
+                "cost": row.money,
             }
-            for arm in planned_arms(plan)
+            for row in describe(plan, price)
         ],
         "runs": [
             {

@@ -36,22 +36,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """GPU-hours to the common level on a log scale, for the arm and for the control."""
+    """An arm's GPU-hours to the common level against the control's."""
 
-    log_ratio: float
-    """Mean of log(arm's hours) minus mean of log(control's)."""
-    sd: float
-    """Standard deviation of that difference, with the spread between seeds."""
-
-    @property
-    def faster(self) -> float:
-        """P(the arm needs at most 1/1.1 of the control's GPU-hours)."""
-        return normal_cdf((-math.log(SPEED_FACTOR) - self.log_ratio) / self.sd)
-
-    @property
-    def slower(self) -> float:
-        """P(the arm needs at least 1.1 times the control's GPU-hours)."""
-        return normal_cdf((self.log_ratio - math.log(SPEED_FACTOR)) / self.sd)
+    factor: float
+    """Median of (arm's hours / control's hours); infinite where the arm is not seen to reach the level."""
+    probability_faster: float
+    """P(the arm needs at most 1/1.1 of the control's GPU-hours)."""
+    probability_slower: float
+    """P(the arm needs at least 1.1 times the control's GPU-hours)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,9 @@ class Finding:
     level: float | None
     killed_at: tuple[float, ...]
     """GPU-hours at which runs of the arm were killed."""
+    at_budget: float | None
+    """Pass rate at the budget, measured or forecast; so is the control's."""
+    control_at_budget: float | None
 
 
 def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict, str]:
@@ -93,16 +88,16 @@ def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict,
     below, above = finding.probability_below, finding.probability_above
     if not finding.identified or not finding.control_identified or below is None or above is None:
         which = "its own" if not finding.identified else "the control's"
-        return Verdict.NOT_IDENTIFIED, f"{killed}What is open: {which} ceiling."
+        return Verdict.NOT_IDENTIFIED, f"{killed}What is open: {which} ceiling.{_budget_clause(finding)}"
     speed = _speed_clause(finding)
     if above >= demanded:
         return Verdict.RAISES, f"{killed}P(higher by more than {margin:g}) {probability(above)}{speed}."
     if below >= demanded:
         return Verdict.LOWERS, f"{killed}P(lower by more than {margin:g}) {probability(below)}{speed}."
     ceiling = _ceiling_clause(below, above, margin)
-    if finding.speed is not None and finding.speed.faster >= demanded:
+    if finding.speed is not None and finding.speed.probability_faster >= demanded:
         return Verdict.FASTER, f"{killed}{ceiling}{speed}."
-    if finding.speed is not None and finding.speed.slower >= demanded:
+    if finding.speed is not None and finding.speed.probability_slower >= demanded:
         return Verdict.SLOWER, f"{killed}{ceiling}{speed}."
     return Verdict.NO_DIFFERENCE, f"{killed}{ceiling}{speed}."
 
@@ -118,14 +113,16 @@ def _ceiling_clause(below: float, above: float, margin: float) -> str:
 def _speed_clause(finding: Finding) -> str:
     if finding.speed is None or finding.level is None:
         return ""
-    factor = math.exp(finding.speed.log_ratio)
-    return f"; {factor:.2f} times the control's GPU-hours to reach {rate(finding.level)}"
+    if math.isinf(finding.speed.factor):
+        return f"; not seen to reach {rate(finding.level)}"
+    return f"; {finding.speed.factor:.2f} times the control's GPU-hours to {rate(finding.level)}"
+
+
+def _budget_clause(finding: Finding) -> str:
+    if finding.at_budget is None or finding.control_at_budget is None:
+        return ""
+    return f" At the budget {rate(finding.at_budget)}, the control {rate(finding.control_at_budget)}."
 
 
 def _listed(values: tuple[float, ...]) -> str:
     return " and ".join(hours(value) for value in values)
-
-
-def normal_cdf(z: float) -> float:
-    """Standard normal distribution function."""
-    return 0.5 * math.erfc(-z / math.sqrt(2.0))

@@ -50,8 +50,19 @@ def percent(share: float) -> str:
 
 
 def span80(interval: Interval | None) -> str:
-    """The central 80 % interval of pass rates: ``[0.595, 0.625]``."""
-    return "" if interval is None else f"[{interval.low80:.3f}, {interval.high80:.3f}]"
+    """The central 80 % interval of pass rates: ``[.595, .625]``."""
+    return "" if interval is None else f"[{bare(interval.low80)}, {bare(interval.high80)}]"
+
+
+def bare(value: float, *, sign: bool = False) -> str:
+    """Three decimals without the zero before the point, for the inside of brackets."""
+    text = signed(value) if sign else rate(value).replace("-", MINUS)
+    return text.replace("0.", ".", 1) if text.lstrip(f"+{MINUS}").startswith("0.") else text
+
+
+def short_hours(gpu_hours: float) -> str:
+    """GPU-hours in three digits: ``14.1k``, ``842``."""
+    return f"{gpu_hours / 1000:.1f}k" if gpu_hours >= 9950 else hours(gpu_hours)
 
 
 def clock(seconds: float | None) -> str:

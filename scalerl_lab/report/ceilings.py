@@ -1,0 +1,338 @@
+"""The table of arms: ceiling, difference to the control, efficiency, compute, and a verdict in words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scalerl_lab.fit import (
+    CeilingDifference,
+    CeilingRefit,
+    PooledCeiling,
+    ceiling_difference,
+    pool,
+    refit_at_ceiling,
+)
+from scalerl_lab.records import Cause, Change, Interval, LedgerKind, Role, RunStatus
+from scalerl_lab.report.speed import (
+    Hours,
+    compare,
+    hours_interval,
+    log_hours,
+    pooled_efficiency,
+    pooled_midpoint,
+)
+from scalerl_lab.report.verdict import Finding, Verdict, judge
+from scalerl_lab.report.view import RunView, SweepView
+from scalerl_lab.report.words import hours
+
+DIVERGENCE = {
+    Cause.NON_FINITE: "numbers became non-finite",
+    Cause.COLLAPSED: "pass rate collapsed",
+    Cause.TRUNCATED: "too many completions were truncated",
+}
+AT_BUDGET = 0.99
+"""A point counts as measured at the budget from this share of it on."""
+_Z80 = 1.2815515655446004
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRate:
+    """Pass rate at the budget, mean over seeds, with its central 80 % interval."""
+
+    value: float
+    low80: float
+    high80: float
+    measured: bool
+    """False where at least one seed's value is a forecast."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRow:
+    """One arm's line of the table."""
+
+    arm: str
+    role: Role
+    changes: tuple[Change, ...]
+    seeds: tuple[int, ...]
+    run_ids: tuple[str, ...]
+    status: str
+    identified: bool
+    ceiling: Interval | None
+    difference: Interval | None
+    """Ceiling minus the control's."""
+    probability_below: float | None
+    """P(difference < -margin)."""
+    probability_above: float | None
+    """P(difference > margin)."""
+    efficiency: Interval | None
+    """B, refitted at ``efficiency_ceiling``."""
+    efficiency_ceiling: float | None
+    own_ceiling: bool
+    """The ceiling lies off the pooled one by more than the margin: B is at its own, and not comparable."""
+    midpoint: Interval | None
+    at_budget: BudgetRate | None
+    to_level: Hours | None
+    budget_gpu_hours: float
+    used_gpu_hours: float
+    saved_gpu_hours: float
+    extended_gpu_hours: float
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Compute of the whole sweep, in GPU-hours."""
+
+    runs: int
+    full_budget: float
+    """What all runs would use without killing and extending."""
+    cap: float
+    used: float
+    """Training compute: the x-axis of the curves."""
+    billed: float
+    """All that was held: training, evaluation, checkpoints, warm start, overhead, loss."""
+    lost: float
+    saved: float
+    extended: float
+    reused_runs: int
+    """Runs whose points another sweep, or an earlier start, had already left on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What a sweep found."""
+
+    sweep_id: str
+    name: str
+    profile_name: str
+    meter: str
+    flops_per_gpu_hour: float | None
+    fit_start_gpu_hours: float
+    margin: float
+    demanded: float
+    pooled_ceiling: float | None
+    """Mean ceiling of the identified arms that lie within the margin of the control."""
+    common_level: float | None
+    """Highest pass rate that every identified arm reaches by its budget with probability 0.9; arms whose
+    ceiling is lower do not set it."""
+    arms: tuple[ArmRow, ...]
+    totals: Totals
+
+    @property
+    def single_seed_arms(self) -> tuple[str, ...]:
+        """Arms with one seed."""
+        return tuple(row.arm for row in self.arms if len(row.seeds) == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """An arm's runs, and what their fits say together."""
+
+    name: str
+    runs: tuple[RunView, ...]
+    sound: tuple[RunView, ...]
+    """Runs that the law describes: all but the diverged."""
+    pooled: PooledCeiling | None
+    difference: CeilingDifference | None
+
+    @property
+    def identified(self) -> bool:
+        return self.pooled is not None and self.pooled.identified
+
+    @property
+    def chosen(self) -> tuple[RunView, ...]:
+        """Sound runs with a posterior; only the identified ones where there are any."""
+        usable = tuple(run for run in self.sound if run.fitted.draws is not None)
+        return tuple(run for run in usable if run.fitted.identified) or usable
+
+
+def ceilings(view: SweepView) -> Ceilings:
+    """The table of arms of a sweep; the same points give the same table."""
+    rule = view.plan.sweep.rule
+    control = _arm("", view.control, None)
+    arms = [_arm(name, view.of_arm(name), control.pooled) for name in view.arms]
+    pooled = _pooled_ceiling(arms, control, rule.margin)
+    level = _common_level(arms, rule.margin, rule.kill_probability)
+    meter = view.plan.profile.meter
+    return Ceilings(
+        sweep_id=view.plan.sweep_id,
+        name=view.plan.sweep.name,
+        profile_name=view.plan.profile.name,
+        meter=meter.type,
+        flops_per_gpu_hour=meter.flops_per_gpu_hour if meter.type == "flops" else None,
+        fit_start_gpu_hours=view.plan.sweep.fit_start_gpu_hours,
+        margin=rule.margin,
+        demanded=rule.kill_probability,
+        pooled_ceiling=pooled,
+        common_level=level,
+        arms=tuple(_row(view, arm, control, pooled, level) for arm in arms),
+        totals=_totals(view),
+    )
+
+
+def _arm(name: str, runs: tuple[RunView, ...], control: PooledCeiling | None) -> _Arm:
+    sound = tuple(run for run in runs if _divergence(run) is None)
+    pooled = pool([run.fitted for run in sound])
+    difference = None if pooled is None or control is None else ceiling_difference(pooled, control)
+    return _Arm(name, runs, sound, pooled, difference)
+
+
+def _divergence(run: RunView) -> str | None:
+    kill = run.kill
+    if kill is None or kill.cause not in DIVERGENCE:
+        return None
+    return f"{DIVERGENCE[kill.cause]} at {hours(kill.gpu_hours)} GPU-hours"
+
+
+def _pooled_ceiling(arms: Sequence[_Arm], control: _Arm, margin: float) -> float | None:
+    """ScaleRL's rule (A.5): the mean ceiling of arms that agree within the margin."""
+    known = [arm.pooled.interval.median for arm in arms if arm.pooled is not None and arm.identified]
+    if not known:
+        return None
+    centre = control.pooled.interval.median if control.pooled is not None and control.identified else None
+    near = known if centre is None else [a for a in known if abs(a - centre) <= margin]
+    return sum(near) / len(near)
+
+
+def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float | None:
+    """The highest level, in thousandths, that all arms that may set it reach by their budgets."""
+    reached = []
+    for arm in arms:
+        lower = arm.difference is not None and arm.difference.probability_below(-margin) >= demanded
+        if not arm.identified or lower:
+            continue
+        forecasts = [run.fitted.forecast(run.budget_gpu_hours) for run in arm.chosen]
+        lows = [forecast.pass_rate.low80 for forecast in forecasts if forecast is not None]
+        if lows:
+            reached.append(sum(lows) / len(lows))
+    return math.floor(min(reached) * 1000.0) / 1000.0 if reached else None
+
+
+def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level: float | None) -> ArmRow:
+    rule = view.plan.sweep.rule
+    first = arm.runs[0].state.planned
+    is_control = first.role is Role.CONTROL
+    ceiling = arm.pooled.interval if arm.pooled is not None else None
+    difference = None if is_control else arm.difference
+    below = difference.probability_below(-rule.margin) if difference is not None else None
+    above = difference.probability_above(rule.margin) if difference is not None else None
+    fits = [run.fitted for run in arm.chosen]
+    draws = log_hours(fits, level) if level is not None and arm.identified else None
+    speed = None
+    if level is not None and arm.identified and control.identified and not is_control:
+        speed = compare(fits, [run.fitted for run in control.chosen], level)
+    own = ceiling is not None and pooled is not None and abs(ceiling.median - pooled) > rule.margin
+    refits = _refits(view, arm, ceiling.median if own and ceiling is not None else pooled)
+    at_budget = _at_budget(arm)
+    diverged = [text for run in arm.runs if (text := _divergence(run)) is not None]
+    verdict, detail = judge(
+        Finding(
+            is_control=is_control,
+            identified=arm.identified,
+            control_identified=control.identified,
+            failed=not arm.sound or all(run.state.status is RunStatus.FAILED for run in arm.runs)
+            if not diverged
+            else False,
+            diverged="; ".join(diverged) if diverged and not arm.sound else None,
+            probability_below=below,
+            probability_above=above,
+            speed=speed,
+            level=level,
+            killed_at=tuple(kill.gpu_hours for run in arm.sound if (kill := run.kill) is not None),
+            at_budget=at_budget.value if at_budget is not None else None,
+            control_at_budget=control_rate.value
+            if (control_rate := _at_budget(control)) is not None
+            else None,
+        ),
+        margin=rule.margin,
+        demanded=rule.kill_probability,
+    )
+    if diverged and arm.sound:
+        detail = f"{len(diverged)} of {len(arm.runs)} seeds diverged ({'; '.join(diverged)}). {detail}"
+    return ArmRow(
+        arm=arm.name,
+        role=first.role,
+        changes=first.changes,
+        seeds=tuple(run.state.planned.spec.seed for run in arm.runs),
+        run_ids=tuple(run.run_id for run in arm.runs),
+        status=_status(arm.runs),
+        identified=arm.identified,
+        ceiling=ceiling,
+        difference=difference.interval if difference is not None else None,
+        probability_below=below,
+        probability_above=above,
+        efficiency=pooled_efficiency(refits) if refits else None,
+        efficiency_ceiling=refits[0].ceiling if refits else None,
+        own_ceiling=own,
+        midpoint=pooled_midpoint(fits) if fits else None,
+        at_budget=at_budget,
+        to_level=hours_interval(draws) if draws is not None else None,
+        budget_gpu_hours=sum(run.budget_gpu_hours for run in arm.runs),
+        used_gpu_hours=sum(run.used_gpu_hours for run in arm.runs),
+        saved_gpu_hours=sum(run.saved_gpu_hours for run in arm.runs),
+        extended_gpu_hours=sum(run.extended_gpu_hours for run in arm.runs),
+        verdict=verdict,
+        detail=detail,
+    )
+
+
+def _refits(view: SweepView, arm: _Arm, ceiling: float | None) -> list[CeilingRefit]:
+    if ceiling is None or not arm.identified:
+        return []
+    start = view.plan.sweep.fit_start_gpu_hours
+    refits = [refit_at_ceiling(run.points, ceiling, fit_start_gpu_hours=start) for run in arm.chosen]
+    return [refit for refit in refits if refit is not None]
+
+
+def _at_budget(arm: _Arm) -> BudgetRate | None:
+    """Measured where the run got there, else forecast; a diverged arm only has what it last measured."""
+    values = [rate for run in arm.sound if (rate := _run_at_budget(run)) is not None]
+    if not values:
+        return None
+    num = len(values)
+
+    def half(low: bool) -> float:
+        widths = [v.value - v.low80 if low else v.high80 - v.value for v in values]
+        return math.sqrt(sum(w * w for w in widths)) / num
+
+    mean = sum(v.value for v in values) / num
+    return BudgetRate(mean, mean - half(True), mean + half(False), all(v.measured for v in values))
+
+
+def _run_at_budget(run: RunView) -> BudgetRate | None:
+    for point in run.points:
+        if point.gpu_hours >= AT_BUDGET * run.budget_gpu_hours:
+            width = _Z80 * point.pass_rate_se
+            return BudgetRate(point.pass_rate, point.pass_rate - width, point.pass_rate + width, True)
+    forecast = run.fitted.forecast(run.budget_gpu_hours)
+    if forecast is None:
+        return None
+    rate = forecast.pass_rate
+    return BudgetRate(rate.median, rate.low80, rate.high80, False)
+
+
+def _status(runs: Sequence[RunView]) -> str:
+    """``finished``, or ``2 finished, 1 killed``."""
+    counts = Counter(run.state.status for run in runs)
+    if len(runs) == 1:
+        return runs[0].state.status.value
+    return ", ".join(f"{counts[status]} {status.value}" for status in RunStatus if counts[status])
+
+
+def _totals(view: SweepView) -> Totals:
+    entries = [entry for run in view.runs for entry in run.ledger]
+    return Totals(
+        runs=len(view.runs),
+        full_budget=sum(run.budget_gpu_hours for run in view.runs),
+        cap=view.budget.cap,
+        used=sum(run.used_gpu_hours for run in view.runs),
+        billed=sum(entry.gpu_hours for entry in entries),
+        lost=sum(entry.gpu_hours for entry in entries if entry.kind is LedgerKind.LOST),
+        saved=sum(run.saved_gpu_hours for run in view.runs),
+        extended=sum(run.extended_gpu_hours for run in view.runs),
+        reused_runs=sum(run.state.reused for run in view.runs),
+    )

@@ -1,0 +1,149 @@
+"""All that a report is made from: a sweep read from the store, its fits recomputed from the points."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scalerl_lab.fit import FittedCurve, fit_curve
+from scalerl_lab.plan import SweepPlan
+from scalerl_lab.records import (
+    Action,
+    Decision,
+    EvalPoint,
+    LedgerEntry,
+    LedgerKind,
+    Role,
+    RunState,
+    RunStatus,
+)
+from scalerl_lab.store import BudgetView, DecisionRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run with everything known and concluded about it."""
+
+    state: RunState
+    fitted: FittedCurve
+    decisions: tuple[DecisionRow, ...]
+    """What this sweep decided on it, oldest first."""
+    ledger: tuple[LedgerEntry, ...]
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the run."""
+        return self.state.planned.run_id
+
+    @property
+    def label(self) -> str:
+        """Arm and seed, as people name a run."""
+        return f"{self.state.planned.arm}:{self.state.planned.spec.seed}"
+
+    @property
+    def budget_gpu_hours(self) -> float:
+        """Compute that the plan gave it."""
+        return self.state.planned.budget_gpu_hours
+
+    @property
+    def points(self) -> tuple[EvalPoint, ...]:
+        """Its curve."""
+        return self.state.points
+
+    @property
+    def used_gpu_hours(self) -> float:
+        """Training compute this sweep used on it; of a reused run, no more than this sweep grants."""
+        used = sum(entry.gpu_hours for entry in self.ledger if entry.kind is LedgerKind.TRAIN)
+        return min(used, self.state.granted_gpu_hours) if self.state.reused else used
+
+    @property
+    def kill(self) -> Decision | None:
+        """The decision that killed it, if it is killed."""
+        if self.state.status is not RunStatus.KILLED:
+            return None
+        kills = [row.decision for row in self.decisions if row.decision.action is Action.KILL]
+        return kills[-1] if kills else None
+
+    @property
+    def saved_gpu_hours(self) -> float:
+        """Planned compute that a killed run did not use."""
+        if self.state.status is not RunStatus.KILLED:
+            return 0.0
+        return max(0.0, self.budget_gpu_hours - self.used_gpu_hours)
+
+    @property
+    def extended_gpu_hours(self) -> float:
+        """Compute used beyond the plan's budget by decision; the overshoot of a last step is not one."""
+        if self.state.granted_gpu_hours <= self.budget_gpu_hours:
+            return 0.0
+        return max(0.0, self.used_gpu_hours - self.budget_gpu_hours)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepView:
+    """A sweep as reports see it; runs in the order of the plan."""
+
+    plan: SweepPlan
+    runs: tuple[RunView, ...]
+    budget: BudgetView
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms, the control first."""
+        return tuple(dict.fromkeys(run.state.planned.arm for run in sorted(self.runs, key=_control_first)))
+
+    def of_arm(self, arm: str) -> tuple[RunView, ...]:
+        """The runs of one arm."""
+        return tuple(run for run in self.runs if run.state.planned.arm == arm)
+
+    @property
+    def control(self) -> tuple[RunView, ...]:
+        """The runs of the untouched recipe."""
+        return tuple(run for run in self.runs if run.state.planned.role is Role.CONTROL)
+
+
+def _control_first(run: RunView) -> int:
+    return 0 if run.state.planned.role is Role.CONTROL else 1
+
+
+def view(store: Store, sweep_id: str) -> SweepView:
+    """Read a sweep and fit its curves anew, so that every number of a report can be traced to points.
+
+    Raises:
+        NotFound: there is no such sweep.
+        StoreError: the database cannot be reached.
+    """
+    plan = store.plan(sweep_id)
+    ledger: defaultdict[str, list[LedgerEntry]] = defaultdict(list)
+    for row in store.ledger(sweep_id):
+        ledger[row.run_id].append(row.entry)
+    decisions, budget = store.decisions(sweep_id=sweep_id), store.budget(sweep_id)
+    return assemble(plan, store.run_states(sweep_id), decisions, ledger, budget)
+
+
+def assemble(
+    plan: SweepPlan,
+    states: Sequence[RunState],
+    decisions: Sequence[DecisionRow],
+    ledger: Mapping[str, Sequence[LedgerEntry]],
+    budget: BudgetView,
+) -> SweepView:
+    """A view of records, with each curve fitted by the sweep's own rule."""
+    sweep = plan.sweep
+    runs = []
+    for state in sorted(states, key=lambda s: s.planned.order):
+        run_id = state.planned.run_id
+        runs.append(
+            RunView(
+                state=state,
+                fitted=fit_curve(
+                    run_id, state.points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule
+                ),
+                decisions=tuple(
+                    sorted((d for d in decisions if d.decision.run_id == run_id), key=lambda d: d.decision_id)
+                ),
+                ledger=tuple(ledger.get(run_id, ())),
+            )
+        )
+    return SweepView(plan, tuple(runs), budget)
