@@ -130,57 +130,72 @@ def _close_in(axes: _Axes, log_weight: Floats, shape: tuple[int, int]) -> _Axes:
 def _condition(
     window: Window, axes: _Axes, rhos: Floats, rho_log_prior: Floats, ceiling: float | None
 ) -> _Conditionals:
-    """Conditional posteriors and weights of all cells for each residual correlation."""
+    """Weighted least squares in (R0, A) for each cell and rho; the prior of R0 counts as a point."""
     log_C, log_B = axes.cells()
     log_hours = np.log(window.gpu_hours / window.gpu_hours[-1])
     # exp stays finite: the exponent is at most B = 9 times the log of the widest grid.
     share = 1.0 / (1.0 + np.exp(np.exp(log_B)[:, None] * (log_C[:, None] - log_hours)))
-    cell_log_prior = -0.5 * ((log_B - math.log(_B_MEDIAN)) / _B_LOG_SD) ** 2
-    rows = [
-        _condition_on_rho(window, share, cell_log_prior + log_prior, float(rho), ceiling)
-        for rho, log_prior in zip(rhos, rho_log_prior, strict=True)
-    ]
-    return _Conditionals(*(np.stack(column) for column in zip(*rows, strict=True)))
-
-
-def _condition_on_rho(
-    window: Window, share: Floats, log_prior: Floats, rho: float, ceiling: float | None
-) -> tuple[Floats, ...]:
-    """One row of ``_Conditionals``: weighted least squares in (R0, A) with the prior as an observation."""
-    correlation = rho**window.gaps
-    f = _whiten(share, window.sd, correlation)
-    one = _whiten(np.ones_like(window.sd), window.sd, correlation)
+    noise = _Precision.of(rhos[:, None] ** window.gaps)
+    f, one = share / window.sd, 1.0 / window.sd
     # Relative to the start, R0 has prior mean 0 and the sums below do not cancel.
-    y = _whiten(window.pass_rate - window.start, window.sd, correlation)
-    ff, f1, fy = np.einsum("qn,qn->q", f, f), f @ one, f @ y
-    M00 = one @ one - 2.0 * f1 + ff + window.start_sd**-2
+    y = (window.pass_rate - window.start) / window.sd
+    of_one, of_y = noise.times(one), noise.times(y)
+    ff, f1, fy = noise.squares(f), of_one @ f.T, of_y @ f.T
+    M00 = (of_one @ one)[:, None] - 2.0 * f1 + ff + window.start_sd**-2
     M01, M11 = f1 - ff, ff
-    b0, b1 = one @ y - fy, fy
+    b0, b1 = (of_y @ one)[:, None] - fy, fy
     det = np.maximum(M00 * M11 - M01**2, _TINY)
     R0_hat, A_hat = (M11 * b0 - M01 * b1) / det, (M00 * b1 - M01 * b0) / det
-    sse = np.maximum(y @ y - R0_hat * b0 - A_hat * b1, 0.0) + _NOISE_DEGREES * window.noise_variance
-    log_weight = log_prior - 0.5 * float(np.log1p(-(correlation**2)).sum())
-    num = y.size
+    sse = np.maximum((of_y @ y)[:, None] - R0_hat * b0 - A_hat * b1, 0.0)
+    sse = sse + _NOISE_DEGREES * window.noise_variance
+    log_weight = (
+        -0.5 * ((log_B - math.log(_B_MEDIAN)) / _B_LOG_SD) ** 2
+        + (rho_log_prior + 0.5 * noise.log_det)[:, None]
+    )
     if ceiling is None:
-        degrees = num - 1.0 + _NOISE_DEGREES
-        log_weight = log_weight - 0.5 * np.log(det) - 0.5 * degrees * np.log(sse)
+        degrees = y.size - 1.0 + _NOISE_DEGREES
         width = np.sqrt(sse / degrees * M00 / det)
+        log_weight = log_weight - 0.5 * np.log(det) - 0.5 * degrees * np.log(sse)
         log_weight = log_weight + _log_probability_between(
             (-window.start - A_hat) / width, (1.0 - window.start - A_hat) / width, degrees
         )
     else:
         held = sse + (ceiling - window.start - A_hat) ** 2 * det / M00
-        log_weight = log_weight - 0.5 * np.log(M00) - 0.5 * (num + _NOISE_DEGREES) * np.log(held)
-    return log_weight, A_hat, R0_hat, M00, M01, M11, sse
+        log_weight = log_weight - 0.5 * np.log(M00) - 0.5 * (y.size + _NOISE_DEGREES) * np.log(held)
+    return _Conditionals(log_weight, A_hat, R0_hat, M00, M01, M11, sse)
 
 
-def _whiten(values: Floats, sd: Floats, correlation: Floats) -> Floats:
-    """Values [..., N] over their noise, made independent of their neighbours."""
-    scaled = values / sd
-    white: Floats = scaled.copy()
-    white[..., 1:] -= correlation * scaled[..., :-1]
-    white[..., 1:] /= np.sqrt(1.0 - correlation**2)
-    return white
+@dataclass(frozen=True, slots=True)
+class _Precision:
+    """Inverse correlation of residuals, tridiagonal since each depends on its neighbour only."""
+
+    diagonal: Floats
+    """[H, N]"""
+    beside: Floats
+    """[H, N - 1]"""
+    log_det: Floats
+    """[H]"""
+
+    @classmethod
+    def of(cls, correlation: Floats) -> _Precision:
+        """From the correlations [H, N - 1] of neighbours."""
+        left = 1.0 / (1.0 - correlation**2)
+        diagonal = np.ones((correlation.shape[0], correlation.shape[1] + 1))
+        diagonal[:, 1:] = left
+        diagonal[:, :-1] += correlation**2 * left
+        return cls(diagonal, -correlation * left, np.log(left).sum(axis=1))
+
+    def times(self, values: Floats) -> Floats:
+        """The product with a vector [N], for each rho: [H, N]."""
+        product: Floats = self.diagonal * values
+        product[:, 1:] += self.beside * values[:-1]
+        product[:, :-1] += self.beside * values[1:]
+        return product
+
+    def squares(self, rows: Floats) -> Floats:
+        """The quadratic form of each row of [Q, N], for each rho: [H, Q]."""
+        forms: Floats = self.diagonal @ (rows**2).T
+        return forms + 2.0 * (self.beside @ (rows[:, 1:] * rows[:, :-1]).T)
 
 
 def _log_probability_between(low: Floats, high: Floats, degrees: float) -> Floats:

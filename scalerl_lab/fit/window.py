@@ -6,9 +6,9 @@ least about 1; published residuals (sd 0.0045 where sampling explains about 0.00
 (0.011 to 0.035 where it explains 0.012) put it between 1 and 8.
 
 Start. R0 is the run's own measurement at step 0, with that point's error. A run without one (an
-imported curve) has its R0 guessed from its first point: a run with C_mid at a third of its last
-compute and B = 1 has gained about q = 3 C_first / C_last of its rise by then, so R0 lies about q/2 of
-the rise below the first point, give or take as much.
+imported curve) has its R0 guessed from its points: with C_half where the curve crosses the middle of
+its range, and B = 1.5, it has gained the share q = 1 / (1 + (C_half / C_first)^1.5) before its first
+point, so R0 lies q / (1 - q) of the range below that point, give or take as much.
 """
 
 from __future__ import annotations
@@ -98,11 +98,12 @@ def _sampling_error(point: EvalPoint) -> float:
 
 def _guess_start(trained: Sequence[EvalPoint], noise_variance: float) -> tuple[float, float]:
     """(R0, its sd relative to sigma) for a run without a step-0 point."""
-    first, last = trained[0], trained[-1]
-    rates = [p.pass_rate for p in trained]
-    rise = (max(rates) if last.pass_rate >= first.pass_rate else min(rates)) - first.pass_rate
-    share = min(1.0, 3.0 * first.gpu_hours / last.gpu_hours)
-    shift = share * rise / 2.0
+    first = trained[0]
+    span = max((p.pass_rate - first.pass_rate for p in trained), key=abs)
+    half = next(p for p in trained if abs(p.pass_rate - first.pass_rate) >= abs(span) / 2.0)
+    # A curve that crosses at its first point has no rise to speak of: the share is 1/2.
+    share = 1.0 / (1.0 + (half.gpu_hours / first.gpu_hours) ** 1.5)
+    shift = share / (1.0 - share) * span
     spread = math.hypot(shift, math.sqrt(noise_variance))
     return min(max(first.pass_rate - shift, 0.0), 1.0), spread / math.sqrt(noise_variance)
 
