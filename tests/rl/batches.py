@@ -1,0 +1,101 @@
+"""Batches and choices for the tests of the algorithm's tables.
+
+Shape letters: P prompts, G completions each, B = P * G rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from scalerl_lab.config import recipe
+from scalerl_lab.config.recipe import Aggregation, Loss, Recipe
+from scalerl_lab.config.strict import Strict
+from scalerl_lab.rl.advantages import ADVANTAGES
+from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
+from scalerl_lab.rl.curriculum import CURRICULA
+from scalerl_lab.rl.filters import FILTERS
+from scalerl_lab.rl.lengths import LENGTH_CONTROLS
+from scalerl_lab.rl.losses import LOSSES, token_loss
+
+LIMIT = 20
+
+
+def choices(union: Any) -> dict[str, type[Strict]]:
+    """``type`` literal -> model, of a tagged union."""
+    return {model.model_fields["type"].default: model for model in get_args(get_args(union)[0])}
+
+
+LOSS_CHOICES = choices(recipe.Loss)
+AGGREGATION_CHOICES = choices(recipe.Aggregation)
+ADVANTAGE_CHOICES = choices(recipe.Advantage)
+LENGTH_CHOICES = choices(recipe.LengthControl)
+CURRICULUM_CHOICES = choices(recipe.Curriculum)
+FILTER_CHOICES = get_args(Recipe.model_fields["zero_variance"].annotation)
+
+TABLES = {
+    "loss": (LOSSES, LOSS_CHOICES),
+    "aggregation": (AGGREGATIONS, AGGREGATION_CHOICES),
+    "advantage": (ADVANTAGES, ADVANTAGE_CHOICES),
+    "length_control": (LENGTH_CONTROLS, LENGTH_CHOICES),
+    "curriculum": (CURRICULA, CURRICULUM_CHOICES),
+    "zero_variance": (FILTERS, FILTER_CHOICES),
+}
+
+
+def floats(*values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a loss needs; ``logp_BT`` is a leaf without gradient."""
+
+    logp_BT: Tensor
+    gen_logp_BT: Tensor
+    advantage_B: Tensor
+    mask_BT: Tensor
+    prompt_index_B: Tensor
+    num_prompts: int
+
+    def take(self, order: Tensor) -> Rows:
+        """The rows in another order."""
+        return replace(
+            self,
+            logp_BT=self.logp_BT[order],
+            gen_logp_BT=self.gen_logp_BT[order],
+            advantage_B=self.advantage_B[order],
+            mask_BT=self.mask_BT[order],
+            prompt_index_B=self.prompt_index_B[order],
+        )
+
+
+def random_rows(seed: int, prompts: int = 4, generations: int = 2, tokens: int = 6, off: float = 0.5) -> Rows:
+    """Ragged masks with holes, ratios within and outside every default bound (``off`` = 0: on-policy)."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = prompts * generations
+    logp_BT = -3.0 * torch.rand(rows, tokens, generator=generator, dtype=torch.float64) - 0.01
+    shift_BT = off * torch.randn(rows, tokens, generator=generator, dtype=torch.float64)
+    mask_BT = (torch.rand(rows, tokens, generator=generator, dtype=torch.float64) < 0.7).double()
+    mask_BT[torch.arange(rows), torch.randint(tokens, (rows,), generator=generator)] = 1.0
+    return Rows(
+        logp_BT=logp_BT,
+        gen_logp_BT=logp_BT - shift_BT,
+        advantage_B=torch.randn(rows, generator=generator, dtype=torch.float64),
+        mask_BT=mask_BT,
+        prompt_index_B=torch.arange(prompts).repeat_interleave(generations),
+        num_prompts=prompts,
+    )
+
+
+def value_and_grad(loss: Loss, aggregation: Aggregation, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Loss of the batch, and its gradient with respect to each row's log-probabilities."""
+    logp_BT = rows.logp_BT.clone().requires_grad_()
+    weight_BT = weights(aggregation, rows.mask_BT, rows.prompt_index_B, rows.num_prompts, LIMIT)
+    terms = token_loss(loss, logp_BT, rows.gen_logp_BT, rows.advantage_B, rows.mask_BT)
+    total = (weight_BT * terms.loss_BT).sum()
+    (grad_BT,) = torch.autograd.grad(total, logp_BT)
+    return total.detach(), grad_BT

@@ -1,0 +1,218 @@
+"""What every row of every table keeps, enrolled by being in the table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from scalerl_lab.config.strict import Strict
+from scalerl_lab.rl.advantages import ADVANTAGES, advantages
+from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
+from scalerl_lab.rl.curriculum import CURRICULA, prompt_order
+from scalerl_lab.rl.filters import FILTERS, kept_prompts
+from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, shaped_reward, thinking_budgets
+from scalerl_lab.rl.losses import LOSSES, token_loss
+from tests.rl.batches import LOSS_CHOICES, TABLES, floats, random_rows
+
+ROWS = [(choice, name) for choice, (table, _) in TABLES.items() for name in table]
+
+
+@pytest.mark.parametrize("choice", TABLES)
+def test_tables_cover_the_configuration_exactly(choice: str) -> None:
+    table, allowed = TABLES[choice]
+    assert set(table) == set(allowed)
+
+
+@pytest.mark.parametrize("choice", TABLES)
+def test_tables_cannot_be_changed(choice: str) -> None:
+    with pytest.raises(TypeError):
+        TABLES[choice][0]["another"] = None  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("choice", "name"), ROWS)
+def test_every_row_says_what_it_is_where_it_is_from_and_a_number(choice: str, name: str) -> None:
+    text = inspect.getdoc(TABLES[choice][0][name]) or ""
+    for part in ("Worked number:", "Source:"):
+        assert part in text, f"{choice} row {name!r} lacks {part!r}"
+
+
+# ---------------------------------------------------------------- every field of a choice is read
+
+
+def probe_loss(cfg: Any) -> Any:
+    rows = random_rows(seed=1, prompts=16, off=1.5)
+    terms = token_loss(cfg, rows.logp_BT, rows.gen_logp_BT, rows.advantage_B, rows.mask_BT)
+    return terms.loss_BT.tolist()
+
+
+def probe_aggregation(cfg: Any) -> Any:
+    rows = random_rows(seed=1)
+    return weights(cfg, rows.mask_BT, rows.prompt_index_B, rows.num_prompts, 20).tolist()
+
+
+def probe_advantage(cfg: Any) -> Any:
+    return advantages(cfg, floats(1, -1, -1, 1, 1, -1), torch.tensor([0, 0, 0, 1, 1, 1]), 2).tolist()
+
+
+def probe_length_control(cfg: Any) -> Any:
+    lengths = torch.arange(0, 1001, 10)
+    budgets = thinking_budgets(cfg, 1000, 50, torch.Generator().manual_seed(0))
+    shaped = shaped_reward(cfg, torch.ones(len(lengths), dtype=torch.float64), lengths, 1000)
+    return (shaped.tolist(), None if budgets is None else budgets.tolist(), interruption_phrase(cfg))
+
+
+def probe_curriculum(cfg: Any) -> Any:
+    order = prompt_order(cfg, 101, seed=0)
+    for prompt in range(101):
+        order.record(prompt, prompt / 100)
+    return [order.next_prompts(5) for _ in range(30)]
+
+
+PROBES: dict[str, Callable[[Any], Any]] = {
+    "loss": probe_loss,
+    "aggregation": probe_aggregation,
+    "advantage": probe_advantage,
+    "length_control": probe_length_control,
+    "curriculum": probe_curriculum,
+}
+
+
+def changed(cfg: Strict, field: str) -> Strict:
+    """The choice with another allowed value of one field."""
+    value = getattr(cfg, field)
+    candidates = [value + " more"] if isinstance(value, str) else [value * 0.5, value * 0.9, value * 1.1]
+    for candidate in candidates:
+        try:
+            return type(cfg).model_validate({**cfg.model_dump(), field: candidate})
+        except ValidationError:
+            continue
+    raise AssertionError(f"no other value found for {type(cfg).__name__}.{field}")
+
+
+FIELDS = [
+    (choice, name, field)
+    for choice, (_, models) in TABLES.items()
+    if choice in PROBES
+    for name, model in models.items()
+    for field in model.model_fields
+    if field != "type"
+]
+
+
+def test_there_are_fields_and_every_choice_with_fields_is_probed() -> None:
+    assert len(FIELDS) >= 11
+    assert TABLES.keys() - PROBES.keys() == {"zero_variance"}  # a bare word, no fields
+
+
+@pytest.mark.parametrize(("choice", "name", "field"), FIELDS)
+def test_every_field_of_every_choice_changes_what_its_row_does(choice: str, name: str, field: str) -> None:
+    cfg = TABLES[choice][1][name]()
+    if field == "eps":
+        # The default is too small to be told from rounding in a sum of ones.
+        cfg = type(cfg).model_validate({**cfg.model_dump(), "eps": 0.5})
+    probe = PROBES[choice]
+    assert probe(cfg) == probe(type(cfg).model_validate(cfg.model_dump()))
+    assert probe(changed(cfg, field)) != probe(cfg)
+
+
+# ---------------------------------------------------------------- rows are told apart
+
+
+@pytest.mark.parametrize("choice", PROBES)
+def test_no_two_rows_do_the_same(choice: str) -> None:
+    seen = {name: repr(PROBES[choice](model())) for name, model in TABLES[choice][1].items()}
+    assert len(set(seen.values())) == len(seen)
+
+
+# ---------------------------------------------------------------- contracts of each table
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_touch_only_their_own_row(name: str) -> None:
+    """A change in one completion changes no other's loss: any split by rows is a fair one."""
+    cfg = LOSS_CHOICES[name]()
+    rows = random_rows(seed=2)
+    before = token_loss(cfg, rows.logp_BT, rows.gen_logp_BT, rows.advantage_B, rows.mask_BT)
+    logp_BT, advantage_B = rows.logp_BT.clone(), rows.advantage_B.clone()
+    logp_BT[3] -= 0.7
+    advantage_B[3] += 2.0
+    after = token_loss(cfg, logp_BT, rows.gen_logp_BT, advantage_B, rows.mask_BT)
+    same = [b for b in range(8) if torch.equal(after.loss_BT[b], before.loss_BT[b])]
+    assert same == [0, 1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_keep_shape_and_type(name: str, dtype: torch.dtype) -> None:
+    rows = random_rows(seed=2)
+    logp_BT = rows.logp_BT.to(dtype)
+    terms = token_loss(LOSS_CHOICES[name](), logp_BT, rows.gen_logp_BT, rows.advantage_B, rows.mask_BT)
+    assert terms.loss_BT.shape == terms.clipped_BT.shape == logp_BT.shape
+    assert (terms.loss_BT.dtype, terms.clipped_BT.dtype) == (dtype, torch.bool)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_proportional_to_the_advantage(name: str) -> None:
+    cfg = LOSS_CHOICES[name]()
+    rows = random_rows(seed=4)
+    one = token_loss(cfg, rows.logp_BT, rows.gen_logp_BT, rows.advantage_B, rows.mask_BT)
+    three = token_loss(cfg, rows.logp_BT, rows.gen_logp_BT, 3.0 * rows.advantage_B, rows.mask_BT)
+    torch.testing.assert_close(three.loss_BT, 3.0 * one.loss_BT, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_weights_are_never_negative_and_vanish_outside_the_mask(name: str) -> None:
+    rows = random_rows(seed=6)
+    cfg = TABLES["aggregation"][1][name]()  # type: ignore[index]
+    weight_BT = weights(cfg, rows.mask_BT, rows.prompt_index_B, rows.num_prompts, 20)
+    assert weight_BT.dtype == rows.mask_BT.dtype
+    assert (weight_BT[rows.mask_BT > 0] > 0).all()
+    assert (weight_BT[rows.mask_BT == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_advantages_order_completions_as_rewards_do(name: str) -> None:
+    cfg = TABLES["advantage"][1][name]()  # type: ignore[index]
+    got = advantages(cfg, floats(0.2, 1, -1, -0.5), torch.zeros(4, dtype=torch.long), 1)
+    assert got.argsort().tolist() == [2, 3, 0, 1]
+    assert got.shape == (4,)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_keep_prompts_with_both_outcomes(name: str) -> None:
+    got = kept_prompts(name, floats(1, -1, -1, 1), torch.tensor([0, 0, 1, 1]), 2)
+    assert (got.shape, got.dtype, bool(got.all())) == ((2,), torch.bool, True)
+
+
+@pytest.mark.parametrize("name", LENGTH_CONTROLS)
+def test_length_controls_never_reward_length_nor_touch_wrong_answers(name: str) -> None:
+    cfg = TABLES["length_control"][1][name]()  # type: ignore[index]
+    lengths = torch.arange(1, 101)
+    right = shaped_reward(cfg, torch.ones(100, dtype=torch.float64), lengths, 100)
+    assert (right.diff() <= 0).all()
+    assert ((right >= 0) & (right <= 1)).all()
+    wrong = shaped_reward(cfg, -torch.ones(100, dtype=torch.float64), lengths, 100)
+    assert (wrong == -1).all()
+
+
+@pytest.mark.parametrize("name", LENGTH_CONTROLS)
+def test_budgets_and_phrases_come_together(name: str) -> None:
+    cfg = TABLES["length_control"][1][name]()  # type: ignore[index]
+    budgets = thinking_budgets(cfg, 100, 16, torch.Generator().manual_seed(0))
+    assert (budgets is None) == (interruption_phrase(cfg) is None)
+    if budgets is not None:
+        assert budgets.shape == (16,)
+        assert ((budgets >= 1) & (budgets < 100)).all()
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_curricula_say_when_the_pool_is_dry(name: str) -> None:
+    cfg = TABLES["curriculum"][1][name]()  # type: ignore[index]
+    order = prompt_order(cfg, 3, seed=0)
+    assert order.next_prompts(4) is None
+    assert sorted(order.next_prompts(3) or []) == [0, 1, 2]
