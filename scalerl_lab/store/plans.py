@@ -164,7 +164,8 @@ def _nothing(what: str, text: str, known: Sequence[str]) -> str:
     if not known:
         return f"no {what} {text!r}: the database has none yet; start one with: lab sweep run FILE"
     nearest = difflib.get_close_matches(text, known, n=1, cutoff=0.0)
-    return f"no {what} {text!r}; the nearest is {nearest[0]!r}. lab ls lists all"
+    command = "lab sweep list" if what == "sweep" else "lab sweep status"
+    return f"no {what} {text!r}; the nearest is {nearest[0]!r}; {command} shows all"
 
 
 def place_of(session: Session, sweep_id: str, run_id: str) -> SweepRunTable:
