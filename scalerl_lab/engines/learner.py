@@ -51,11 +51,12 @@ class TorchLearner:
         taken = logp.gather(-1, tokens_BT[:, 1:, None]).squeeze(-1)
         return torch.nn.functional.pad(taken, (1, 0))
 
-    def apply_gradient(self, step: int) -> float | None:
+    def apply_gradient(self, step: int, rate_factor: float = 1.0) -> float | None:
         """One optimiser step with the gradient collected so far, which is then cleared.
 
         Args:
             step: number of this step, from 1; decides the rate during warm-up.
+            rate_factor: multiplies the learning rate.
 
         Returns:
             The gradient's norm before clipping, or None when it is not finite: then nothing changes.
@@ -65,7 +66,7 @@ class TorchLearner:
         if finite:
             warm = min(1.0, step / max(self._config.warmup_steps, 1))
             for group in self._adamw.param_groups:
-                group["lr"] = self._config.lr * warm
+                group["lr"] = self._config.lr * warm * rate_factor
             self._adamw.step()
         self._adamw.zero_grad(set_to_none=True)
         return float(norm) if finite else None
@@ -94,5 +95,4 @@ class TorchLearner:
                 if f"{name}.{key}" in tensors
             }
             if held:
-                held["step"] = held["step"].cpu() if parameter.device.type == "cpu" else held["step"]
                 self._adamw.state[parameter].update(held)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from scalerl_lab.config.recipe import Precision
 from scalerl_lab.engines.policy import head_logprobs
-from scalerl_lab.engines.rows import Finished, Decoding, Rows
+from scalerl_lab.engines.rows import Decoding, Finished, Rows
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM

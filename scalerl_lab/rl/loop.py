@@ -1,0 +1,259 @@
+"""One run: start or resume, then generate, train, and at every evaluation measure, save and tell."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from scalerl_lab.engines import require_supported
+from scalerl_lab.engines.learner import TorchLearner
+from scalerl_lab.engines.policy import matrix_params
+from scalerl_lab.engines.sampler import Work
+from scalerl_lab.records import (
+    CheckpointSaved,
+    EndReason,
+    EvalPoint,
+    Fact,
+    LedgerEntry,
+    LedgerKind,
+    RunSpec,
+    TrialEnded,
+    fact_from_json,
+    fact_to_json,
+)
+from scalerl_lab.rl.checkpoint import CheckpointWriter, load_tensors, newest_of_run
+from scalerl_lab.rl.checkpoint_index import Checkpoint, checkpoints_of, name_of
+from scalerl_lab.rl.evaluate import Evaluator, Measurement
+from scalerl_lab.rl.meter import Clock, ModelShape
+from scalerl_lab.rl.rollout import Rollout
+from scalerl_lab.rl.update import Tally, update
+from scalerl_lab.rl.warm_start import Start, start_policy
+from scalerl_lab.tasks import build_tasks
+
+if TYPE_CHECKING:
+    from scalerl_lab.rl import Supervisor
+
+
+def train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supervisor) -> TrialEnded:
+    """The loop behind ``scalerl_lab.rl.train``, which documents it."""
+    require_supported(spec.recipe.engine)
+    if not torch.cuda.is_available():
+        # One thread: sums are added in one order, and two runs share two cores.
+        torch.set_num_threads(1)
+    run = _Run(spec, folder, cache, trial, supervisor)
+    run.start_or_resume()
+    reason = run.go_on()
+    ended = TrialEnded(trial, time.time(), run.step, run.clock.gpu_hours, reason, run.detail)
+    supervisor.emit(ended)
+    return ended
+
+
+class _Run:
+    """The state of a run between two steps."""
+
+    def __init__(self, spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supervisor) -> None:
+        self._spec = spec
+        self._recipe = spec.recipe
+        self._folder = folder
+        self._trial = trial
+        self._supervisor = supervisor
+        self._tasks = build_tasks(spec.recipe.tasks)
+        self._start: Start = start_policy(spec.recipe, self._tasks, spec.run_id, spec.seed, cache)
+        policy = self._start.policy
+        numerics = spec.recipe.numerics
+        self._learner = TorchLearner(policy, spec.recipe.optimizer, numerics.trainer_head)
+        self._rollout = Rollout(spec.recipe, self._tasks, policy, spec.seed)
+        self._evaluator = Evaluator(spec.recipe, self._tasks, policy, spec.seed)
+        self._shape = ModelShape(
+            matrix_params(policy), policy.config.num_hidden_layers, policy.config.hidden_size
+        )
+        self.step = 0
+        self.clock = self._new_clock()
+        """Training compute so far: the x-axis."""
+        self.detail = ""
+        self._tally = Tally()
+        self._saved_step = 0
+        self._saved_clock = self._new_clock()
+        """The training compute of the newest checkpoint."""
+
+    # ------------------------------------------------------------ beginning
+
+    def start_or_resume(self) -> None:
+        """From the newest whole checkpoint, whose facts are told again, or from the warm start."""
+        checkpoint = newest_of_run(self._folder, self._spec.run_id)
+        if checkpoint is None:
+            self._bill_warm_start()
+            self._measure_and_save(on_schedule=True)
+        else:
+            self._load(checkpoint)
+
+    def _bill_warm_start(self) -> None:
+        start = self._start
+        if start.built_by != self._spec.run_id:
+            return
+        clock = replace(self._new_clock(), flops=start.flops, wall_s=start.wall_s)
+        self._supervisor.emit(self._entry(LedgerKind.WARM_START, clock, 0, 0))
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        self.step = self._saved_step = checkpoint.step
+        for clock in (self.clock, self._saved_clock):
+            clock.flops, clock.wall_s = state["clock"]["flops"], state["clock"]["wall_s"]
+        self._tally = Tally(**state["tally"])
+        self._start.policy.load_state_dict(load_tensors(checkpoint, "policy"))
+        self._learner.load_optimizer_tensors(load_tensors(checkpoint, "optimizer"))
+        self._rollout.load(state["rollout"], load_tensors(checkpoint, "rollout"))
+        for written in state["facts"]:
+            self._supervisor.emit(fact_from_json(written))
+        self._supervisor.emit(self._saved_fact(checkpoint, state["at"]))
+
+    # ------------------------------------------------------------ going on
+
+    def go_on(self) -> EndReason:
+        """Steps, until the grant is used, a stop is asked for, or no step can be taken."""
+        while True:
+            if self._supervisor.stop_requested():
+                return self._abandon(EndReason.STOPPED)
+            if self.clock.gpu_hours >= self._supervisor.granted_gpu_hours():
+                if self._saved_step == self.step:
+                    return EndReason.GRANT_REACHED
+                self._measure_and_save(on_schedule=False)
+                continue
+            reason = self._take_step()
+            if reason is EndReason.NON_FINITE:
+                return self._abandon(reason)
+            if reason is not None:
+                self._measure_and_save(on_schedule=False)
+                return reason
+            self._supervisor.beat(self.step, self.clock.gpu_hours, self.clock.flops)
+            if self.step % self._recipe.evaluation.every_steps == 0:
+                self._measure_and_save(on_schedule=True)
+
+    def _take_step(self) -> EndReason | None:
+        """Generate and train; a reason where that cannot be done."""
+        began = time.perf_counter()
+        self._rollout.sampler.work = Work()
+        verified = self._rollout.next_batch(self.step)
+        if verified is None:
+            self.detail = f"the curriculum has fewer than {self._recipe.batch.prompts_per_step} prompts left"
+            return EndReason.NO_PROMPTS
+        work = self._rollout.sampler.work
+        flops = self._shape.forward_flops(work.tokens, work.attended)
+        trained = update(self._learner, self._recipe, self._shape, verified, self.step + 1, self._tally)
+        if trained is None:
+            self.detail = f"the loss or a gradient of step {self.step + 1} is not finite"
+            return EndReason.NON_FINITE
+        self.step += 1
+        self.clock.flops += flops + trained
+        self.clock.wall_s += time.perf_counter() - began
+        return None
+
+    def _abandon(self, reason: EndReason) -> EndReason:
+        """Bill the steps since the checkpoint, which a later attempt would have to take again."""
+        if self.step > self._saved_step:
+            self._supervisor.emit(
+                self._entry(LedgerKind.LOST, self._since_saved(), self._saved_step, self.step)
+            )
+        return reason
+
+    # ------------------------------------------------------------ measuring and saving
+
+    def _measure_and_save(self, *, on_schedule: bool) -> None:
+        """Evaluate, write a checkpoint that holds what is to be told, then tell it."""
+        facts = self._measure()
+        if on_schedule:
+            # A point off schedule leaves the sums alone, so that the next one on schedule is the same
+            # whether or not the run was granted its hours in parts.
+            self._tally = Tally()
+        checkpoint, at = self._save(facts)
+        self._saved_step = self.step
+        self._saved_clock = replace(self.clock)
+        for fact in (*facts, self._saved_fact(checkpoint, at)):
+            self._supervisor.emit(fact)
+
+    def _measure(self) -> list[Fact]:
+        began = time.perf_counter()
+        found = self._evaluator.measure(self.step)
+        spent = self._new_clock()
+        spent.flops = self._shape.forward_flops(found.work.tokens, found.work.attended)
+        spent.wall_s = time.perf_counter() - began
+        facts: list[Fact] = [self._point(found)]
+        if self.step > self._saved_step:
+            facts.append(self._entry(LedgerKind.TRAIN, self._since_saved(), self._saved_step, self.step))
+        facts.append(self._entry(LedgerKind.EVALUATE, spent, self.step, self.step))
+        return facts
+
+    def _point(self, found: Measurement) -> EvalPoint:
+        return EvalPoint(
+            trial=self._trial,
+            at=time.time(),
+            step=self.step,
+            gpu_hours=self.clock.gpu_hours,
+            pass_rate=found.pass_rate,
+            pass_rate_se=found.pass_rate_se,
+            num_prompts=found.num_prompts,
+            num_samples=found.num_samples,
+            truncation_rate=found.truncation_rate,
+            mean_tokens=found.mean_tokens,
+            entropy=found.entropy,
+            flops=self.clock.flops,
+            **self._tally.means(),
+        )
+
+    def _save(self, facts: list[Fact]) -> tuple[Checkpoint, float]:
+        """Write a checkpoint; its own cost joins ``facts``, and is counted until its state is sealed."""
+        began = time.perf_counter()
+        writer = CheckpointWriter(self._folder, self._spec.run_id, self.step)
+        writer.add("policy", dict(self._start.policy.state_dict()))
+        writer.add("optimizer", self._learner.optimizer_tensors())
+        writer.add("rollout", self._rollout.sampler.tensors())
+        spent = replace(self._new_clock(), wall_s=time.perf_counter() - began)
+        facts.append(self._entry(LedgerKind.CHECKPOINT, spent, self.step, self.step))
+        at = time.time()
+        state: dict[str, Any] = {
+            "clock": {"flops": self.clock.flops, "wall_s": self.clock.wall_s},
+            "tally": asdict(self._tally),
+            "rollout": self._rollout.state(),
+            "facts": [fact_to_json(fact) for fact in facts],
+            "at": at,
+        }
+        return writer.seal(state), at
+
+    # ------------------------------------------------------------ facts
+
+    def _new_clock(self) -> Clock:
+        return Clock(self._spec.meter, max(self._recipe.resources.gpus, 1))
+
+    def _since_saved(self) -> Clock:
+        return replace(
+            self.clock,
+            flops=self.clock.flops - self._saved_clock.flops,
+            wall_s=self.clock.wall_s - self._saved_clock.wall_s,
+        )
+
+    def _entry(self, kind: LedgerKind, spent: Clock, from_step: int, to_step: int) -> LedgerEntry:
+        return LedgerEntry(
+            trial=self._trial,
+            at=time.time(),
+            kind=kind,
+            gpu_hours=spent.gpu_hours,
+            wall_s=spent.wall_s,
+            flops=spent.flops,
+            from_step=from_step,
+            to_step=to_step,
+        )
+
+    def _saved_fact(self, checkpoint: Checkpoint, at: float) -> CheckpointSaved:
+        return CheckpointSaved(
+            trial=checkpoint.state["facts"][0]["trial"],
+            at=at,
+            step=checkpoint.step,
+            gpu_hours=self.clock.gpu_hours,
+            path=str(checkpoints_of(Path()) / name_of(checkpoint.step)),
+            digest=checkpoint.digest,
+            num_bytes=checkpoint.num_bytes,
+        )

@@ -1,0 +1,70 @@
+"""Compute, counted in floating-point operations and in hours held.
+
+    forward of one token at context c     2 N + 4 l d c
+    its training (forward and backward)   3 times that
+
+with N the parameters of all matrices and the head (not embeddings, not norms), l layers of width d, and
+c the positions attended to, the token itself included. Padding and finished rows that a batch happens to
+carry along do not count. All counts are exact integers, so that they are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scalerl_lab.config.profile import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the cost of a token depends on."""
+
+    matrix_params: int
+    layers: int
+    width: int
+
+    def forward_flops(self, tokens: int, attended: int) -> int:
+        """Operations of a forward pass.
+
+        Args:
+            tokens: tokens that go through the model.
+            attended: sum over them of the positions they attend to, themselves included.
+
+        Worked number: N = 10, 1 layer of width 2, a first and a second token: 2 * 20 + 8 * (1 + 2) = 64.
+        """
+        return 2 * self.matrix_params * tokens + 4 * self.layers * self.width * attended
+
+    def training_flops(self, row_lengths: Iterable[int]) -> int:
+        """Operations of a forward and backward pass over rows of the given lengths in tokens.
+
+        The last token of a row is predicted but not read, so a row of n tokens costs n - 1 forwards.
+        """
+        lengths = [length - 1 for length in row_lengths]
+        return 3 * self.forward_flops(sum(lengths), sum(n * (n + 1) // 2 for n in lengths))
+
+
+@dataclass(slots=True)
+class Clock:
+    """Compute that one purpose has used so far."""
+
+    meter: Meter
+    devices: int
+    """GPUs held, or 1 for a run without."""
+    flops: int = 0
+    wall_s: float = 0.0
+
+    @property
+    def gpu_hours(self) -> float:
+        """Lab GPU-hours under the meter of the profile."""
+        return gpu_hours(self.meter, self.flops, self.wall_s, self.devices)
+
+
+def gpu_hours(meter: Meter, flops: int, wall_s: float, devices: int) -> float:
+    """Lab GPU-hours of some compute.
+
+    Worked number: 3e9 operations at 1e9 a GPU-hour are 3; half an hour of wall time on 8 devices is 4.
+    """
+    if meter.type == "flops":
+        return flops / meter.flops_per_gpu_hour
+    return wall_s * devices / 3600.0
