@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, render, unknown
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, one_problem, render, unknown
 from scalerl_lab.config.schema import keys_at, validate
 
 M = TypeVar("M", bound=BaseModel)
@@ -57,12 +57,7 @@ def get(model: BaseModel, path: str) -> Any:
     Raises:
         KeyPathError: There is no such path.
     """
-    data = model.model_dump(mode="json")
-    value: Any = data
-    parts = path.split(".")
-    for index, part in enumerate(parts):
-        value = _inner(type(model), data, value, parts[:index], part)
-    return value
+    return _at(type(model), model.model_dump(mode="json"), path.split("."))
 
 
 def _outermost_first(path: str) -> tuple[int, bool, str]:
@@ -83,30 +78,35 @@ def _overlaps(changes: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _set(model: type[BaseModel], data: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     if last == "type" and parents:
-        parents, last, value = parents[:-1], parents[-1], {"type": value}
-    target: Any = data
-    for index, part in enumerate(parents):
-        target = _inner(model, data, target, parents[:index], part)
+        if not isinstance(_at(model, data, parents), dict):
+            raise _no_keys_below(parents)
+        *parents, last = parents
+        value = {"type": value}
+    target = _at(model, data, parents)
     if not isinstance(target, dict):
         raise _no_keys_below(parents)
-    if last not in target:
-        allowed = keys_at(model, data, tuple(parents))
-        if allowed and last not in allowed:
-            raise KeyPathError([Problem((), unknown("key", last, allowed) + _chosen(target, parents))])
+    allowed = keys_at(model, data, tuple(parents))
+    if last not in target and allowed and last not in allowed:
+        raise one_problem((), unknown("key", last, allowed) + _chosen(target, parents))
     target[last] = merged(target.get(last), value)
 
 
-def _inner(model: type[BaseModel], data: dict[str, Any], value: Any, above: list[str], key: str) -> Any:
-    if not isinstance(value, dict):
-        raise _no_keys_below(above)
-    if key not in value:
-        allowed = keys_at(model, data, tuple(above)) or tuple(value)
-        raise KeyPathError([Problem((), unknown("key", key, allowed) + _chosen(value, above))])
-    return value[key]
+def _at(model: type[BaseModel], data: dict[str, Any], path: list[str]) -> Any:
+    """The value at a path; raises where there is none."""
+    value: Any = data
+    for index, key in enumerate(path):
+        above = path[:index]
+        if not isinstance(value, dict):
+            raise _no_keys_below(above)
+        if key not in value:
+            allowed = keys_at(model, data, tuple(above)) or tuple(value)
+            raise one_problem((), unknown("key", key, allowed) + _chosen(value, above))
+        value = value[key]
+    return value
 
 
 def _no_keys_below(path: list[str]) -> KeyPathError:
-    return KeyPathError([Problem((), f"{'.'.join(path)} is a single value and has no keys")])
+    return one_problem((), f"{'.'.join(path)} is a single value and has no keys")
 
 
 def _chosen(value: dict[str, Any], path: list[str]) -> str:

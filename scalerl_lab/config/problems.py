@@ -32,7 +32,7 @@ class KeyPathError(ConfigError):
         super().__init__("\n".join(problem.text_with_path for problem in self.problems))
 
 
-def problem(path: KeyPath, text: str) -> KeyPathError:
+def one_problem(path: KeyPath, text: str) -> KeyPathError:
     """One problem, ready to be raised."""
     return KeyPathError([Problem(path, text)])
 

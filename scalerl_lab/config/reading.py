@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from scalerl_lab.config.document import Document, Value, read_document, shown
 from scalerl_lab.config.overrides import merged
-from scalerl_lab.config.problems import KeyPath, KeyPathError, nearest, problem
+from scalerl_lab.config.problems import KeyPath, KeyPathError, nearest, one_problem
 from scalerl_lab.config.profile import Profile
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.schema import validate
@@ -128,15 +128,15 @@ def _extended(path: Path, above: tuple[Path, ...]) -> Document:
         return document
     parent = document.data.pop("extends")
     if not isinstance(parent, str):
-        raise document.located(problem(("extends",), f"must be the name of a recipe, got {parent!r}"))
+        raise document.located(one_problem(("extends",), f"must be the name of a recipe, got {parent!r}"))
     chain = (*above, path.resolve())
     try:
         parent_path = shipped("recipe", parent, path.parent)
     except NotFound as error:
-        raise document.located(problem(("extends",), str(error))) from None
+        raise document.located(one_problem(("extends",), str(error))) from None
     if parent_path.resolve() in chain:
         circle = " -> ".join(shown(step) for step in (*chain, parent_path))
-        raise document.located(problem(("extends",), f"goes in a circle: {circle}"))
+        raise document.located(one_problem(("extends",), f"goes in a circle: {circle}"))
     base = _extended(parent_path, chain)
     data: dict[str, Value] = {k: v for k, v in base.data.items() if k not in OWN_TO_A_RECIPE}
     data |= {k: merged(data.get(k), v) for k, v in document.data.items()}

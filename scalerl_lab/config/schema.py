@@ -43,11 +43,6 @@ def type_at(model: type[BaseModel], data: object, path: KeyPath) -> Any:
     return None
 
 
-def is_whole(annotation: Any) -> bool:
-    """Whether an annotation is that of a whole number."""
-    return annotation is int
-
-
 def types_of(annotation: Any) -> dict[str, type[BaseModel]]:
     """The tagged models of a union by their ``type``; empty where the annotation is no such union."""
     found: dict[str, type[BaseModel]] = {}
@@ -97,7 +92,10 @@ def _item(data: object, key: str | int) -> object:
 
 
 def _problems(model: type[BaseModel], data: object, error: ValidationError) -> list[Problem]:
-    """One problem per key path; the alternatives of an untagged union are joined by ``or``."""
+    """One problem per key path, the innermost where one lies within another.
+
+    The alternatives of an untagged union are joined by ``or``.
+    """
     texts: dict[KeyPath, list[str]] = {}
     for detail in error.errors(include_url=False):
         path = _key_path(data, detail)
@@ -105,7 +103,11 @@ def _problems(model: type[BaseModel], data: object, error: ValidationError) -> l
         known = texts.setdefault(path, [])
         if text not in known:
             known.append(text)
-    return [Problem(path, ", or ".join(found)) for path, found in texts.items()]
+    return [
+        Problem(path, ", or ".join(found))
+        for path, found in texts.items()
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in texts)
+    ]
 
 
 def _key_path(data: object, detail: ErrorDetails) -> KeyPath:
@@ -146,6 +148,8 @@ def _explained(
             return path, str(context["error"])
         case "model_type" | "model_attributes_type" | "dict_type":
             return path, f"must be a mapping of keys, got {given!r}{_choices(model, data, path)}"
+        case "string_pattern_mismatch":
+            return path, f"may hold letters, digits, '_', '.' and '-' only, got {given!r}"
         case _:
             text = (
                 detail["msg"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scalerl_lab.config.overrides import get, override
-from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, problem
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, one_problem
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.sweep import AddOne, Arm, Axis, Compare, Grid, LeaveOneOut, Sweep
 from scalerl_lab.plan.axis import axis_points, grid_points
@@ -79,7 +79,7 @@ def _written(recipe: Recipe, arms: Mapping[str, Arm], hours: float) -> list[Vari
 def _changed(recipe: Recipe, arm: Arm, at: KeyPath) -> Recipe:
     """The recipe with an arm's changes, each of which must change something."""
     if not arm.set:
-        raise problem(at, "changes nothing; name at least one key path and its value")
+        raise one_problem(at, "changes nothing; name at least one key path and its value")
     result = override(recipe, arm.set, at)
     idle = [path for path in sorted(arm.set) if _plain(recipe, path) == _plain(result, path)]
     if idle:
@@ -115,7 +115,9 @@ def _derived(recipe: Recipe, other: Recipe, hours: float, at: KeyPath) -> list[V
         except KeyPathError as error:
             found += [Problem(at, f"arm {name}: {each.text_with_path}") for each in error.problems]
     if not derived and not found:
-        raise problem(at, f"{other.name!r} differs from {recipe.name!r} in no choice ({', '.join(CHOICES)})")
+        raise one_problem(
+            at, f"{other.name!r} differs from {recipe.name!r} in no choice ({', '.join(CHOICES)})"
+        )
     if found:
         raise KeyPathError(found)
     return derived

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scalerl_lab.config.overrides import get, override
-from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, problem
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, one_problem
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.sweep import Axis, Coupled, Grid
 from scalerl_lab.plan.changes import short
@@ -88,12 +88,12 @@ def _coupled(coupled: Coupled, recipe: Recipe, base: Any, value: Any, index: int
         return coupled.values[index]
     start, point, field = _number(base, at), _number(value, at), _number(own, at)
     if point == 0 or start == 0:
-        raise problem(at, "cannot hold a product or ratio with 0")
+        raise one_problem(at, "cannot hold a product or ratio with 0")
     held = field * start / point if coupled.hold == "product" else field * point / start
     if not isinstance(field, int):
         return held
     if abs(held - round(held)) > 1e-9 * max(1.0, abs(held)) or round(held) < 1:
-        raise problem(
+        raise one_problem(
             at,
             f"holding the {coupled.hold} would make {coupled.path} {held:g} at {short(value)}, not a whole "
             "number; choose other points, or spell out values",
@@ -103,7 +103,7 @@ def _coupled(coupled: Coupled, recipe: Recipe, base: Any, value: Any, index: int
 
 def _number(value: Any, at: KeyPath) -> float | int:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise problem(at, f"needs a number to multiply, got {short(value)!r}")
+        raise one_problem(at, f"needs a number to multiply, got {short(value)!r}")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scalerl_lab.config.overrides import override
-from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, problem, render, unknown
+from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, one_problem, render, unknown
 from scalerl_lab.config.profile import Profile
 from scalerl_lab.config.reading import (
     available,
@@ -99,12 +99,12 @@ def _at_scale(recipe_of: Callable[[str], Recipe], scale: str) -> RecipeOf:
             stand_in = None if scale == "full" else recipe.stands_in.get(scale)
             result = recipe_of(stand_in) if stand_in else recipe
         except NotFound as error:
-            raise problem(at, str(error)) from None
+            raise one_problem(at, str(error)) from None
         seen[name] = stand_in is not None
         for other, replaced in seen.items():
             if replaced is not seen[name]:
                 without, having = (name, other) if replaced else (other, name)
-                raise problem(
+                raise one_problem(
                     at,
                     f"recipe {without!r} has no stand-in for scale {scale!r}, but {having!r} has one: they "
                     f"cannot be compared; give {without!r} stands_in: {{{scale}: ...}}",

@@ -1,0 +1,132 @@
+"""The sweeps that ship expand under both profiles, into what the golden files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scalerl_lab.config.reading import available, read_recipe
+from scalerl_lab.errors import ConfigError, NotFound
+from scalerl_lab.plan import SweepPlan, describe, plan_file
+from tests.golden.check import check
+
+SWEEPS = (
+    "add_one_to_grpo",
+    "axis_batch",
+    "axis_context",
+    "axis_generations",
+    "axis_model",
+    "loo_16k",
+    "loo_from_grpo",
+)
+
+
+def as_text(plan: SweepPlan, ids: bool) -> str:
+    """A plan as lines; ids only where the recipe is not one that is still tuned to a machine."""
+    lines = [plan.sweep_id if ids else plan.sweep.name, f"profile {plan.profile.name}"]
+    lines += [f"stands in: {plan.stand_in}"] if plan.stand_in else []
+    for row in describe(plan, price_per_gpu_hour=2.0):
+        seeds = " ".join(map(str, row.seeds))
+        lines.append(f"{row.role} {row.arm}: seeds {seeds}, {row.gpu_hours:g} GPU-hours, {row.money:g}")
+        lines += [f"    {change.path}: {change.before} -> {change.after}" for change in row.changes]
+        lines += [f"    {run_id}" for run_id in row.run_ids] if ids else []
+    lines.append(f"{len(plan.runs)} runs, {plan.total_gpu_hours:g} GPU-hours, cap {plan.sweep_gpu_hours:g}")
+    return "\n".join(lines) + "\n"
+
+
+def test_these_are_all() -> None:
+    assert available("sweep") == SWEEPS
+
+
+@pytest.mark.parametrize("profile", ["laptop", "cluster"])
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_shipped_sweeps_expand_as_the_golden_files_say(sweep: str, profile: str) -> None:
+    text = as_text(plan_file(sweep, profile), ids=profile == "cluster")
+    check(f"{sweep}.{profile}.txt", text, "tests/plan/test_shipped.py")
+
+
+def test_the_leave_one_out_study_asks_the_papers_eight_questions_at_both_scales() -> None:
+    plans = [plan_file("loo_16k", profile) for profile in ("laptop", "cluster")]
+    choices = [
+        {run.arm: {change.path.split(".")[0] for change in run.changes} for run in plan.runs}
+        for plan in plans
+    ]
+    assert choices[0] == choices[1]
+    assert choices[0] == {
+        "control": set(),
+        "ppo_off_policy_8": {"off_policy"},
+        "dapo_loss": {"loss"},
+        "bf16_head": {"numerics"},
+        "sample_average": {"aggregation"},
+        "group_advantage": {"advantage"},
+        "keep_zero_variance": {"zero_variance"},
+        "uniform_sampling": {"curriculum"},
+        "length_penalty": {"length_control"},
+    }
+    for plan in plans:
+        assert [run.spec.seed for run in plan.runs_of("control")] == [0, 1, 2]
+        assert plan.total_gpu_hours == 11 * 16_000
+
+
+def test_the_8b_recipe_has_the_papers_numbers() -> None:
+    recipe = read_recipe("scalerl_8b")
+    completions = recipe.batch.prompts_per_step * recipe.sampling.generations_per_prompt
+    assert completions == 768
+    assert recipe.sampling.max_response_tokens == 12_288 + 2_048
+    assert (recipe.resources.generator_gpus, recipe.resources.trainer_gpus) == (64, 16)
+    assert (recipe.optimizer.lr, recipe.optimizer.warmup_steps, recipe.optimizer.eps) == (5e-7, 100, 1e-15)
+    assert recipe.evaluation.every_steps == 100
+    assert recipe.evaluation.num_prompts * recipe.evaluation.samples_per_prompt == 16_000
+    assert recipe.length_control.type == "interruption"
+    low = recipe.length_control.low_fraction * recipe.sampling.max_response_tokens
+    high = recipe.length_control.high_fraction * recipe.sampling.max_response_tokens
+    assert (round(low, -2), round(high, -2)) == (10_200, 12_300)
+
+
+@pytest.mark.parametrize("pair", [("scalerl_8b", "scalerl_tiny"), ("grpo_8b", "grpo_tiny")])
+def test_the_tiny_recipes_make_the_same_choices(pair: tuple[str, str]) -> None:
+    big, tiny = map(read_recipe, pair)
+    assert big.stands_in == {"laptop": pair[1]}
+    for choice in ("off_policy", "loss", "aggregation", "advantage", "length_control", "curriculum"):
+        assert getattr(big, choice).type == getattr(tiny, choice).type, choice
+    assert big.zero_variance == tiny.zero_variance
+    assert big.numerics == tiny.numerics
+
+
+def test_a_plan_file_finds_its_recipe_beside_it_and_names_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: scalerl_tiny\nloss: {ratio_cap: 4.0}\n")
+    question = tmp_path / "ask.yaml"
+    head = "recipe: mine\nbudget: {run_gpu_hours: 2000}\nquestion:\n  type: leave_one_out\n  arms:\n"
+    question.write_text(head + "    a:\n      set: {loss.ratio_cap: 8}\n")
+    plan = plan_file(question, "laptop")
+    assert plan.sweep.name == "ask"
+    assert [(c.path, c.before, c.after) for c in plan.runs_of("a")[0].changes] == [
+        ("loss.ratio_cap", "4", "8")
+    ]
+
+    question.write_text(
+        head + "    a:\n      set:\n        los.ratio_cap: 8\n    b: {set: {loss: {ratio_cap: 4}}}\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        plan_file(question, "laptop")
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{question}:8: question.arms.a.set.los.ratio_cap: unknown key 'los'; allowed: ")
+    assert first.endswith("did you mean 'loss'?")
+    assert second.startswith(f"{question}:9: question.arms.b.set.loss: changes nothing")
+
+
+def test_a_misspelt_profile_is_not_ignored(tmp_path: Path) -> None:
+    question = tmp_path / "ask.yaml"
+    question.write_text(
+        "recipe: scalerl_tiny\nbudget: {run_gpu_hours: 2000}\n"
+        "question: {type: axis, path: model.layers, values: [1]}\nprofiles:\n  lapotp: {seeds.control: 1}\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r":5: profiles\.lapotp: unknown profile .* did you mean 'laptop'\?"
+    ):
+        plan_file(question, "cluster")
+    with pytest.raises(
+        NotFound, match=r"no profile 'lapto'; there are cluster, laptop; did you mean 'laptop'\?"
+    ):
+        plan_file(question, "lapto")
