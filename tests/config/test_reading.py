@@ -169,7 +169,7 @@ def test_a_cap_below_one_run_is_refused() -> None:
         ("a: 1\n---\nb: 2\n", "ask.yaml:2: not valid YAML: but found another document"),
         (b"a: 1\nb: \xff\n", "ask.yaml:2: not UTF-8 text (byte 8); save the file as UTF-8"),
         ("a: \x01", "ask.yaml: not valid YAML: unacceptable character #x0001"),
-        ("x: " + "[" * 400, "ask.yaml: nested too deeply"),
+        ("x: " + "[" * 900, "ask.yaml: nested too deeply"),
         ("a: &x [*x]\n", "ask.yaml:1: a[0]: an anchor that contains itself"),
         ("? [a]\n: 1\n", "ask.yaml:1: a key must be text"),
         ("a: !!python/name:os.system x\n", "ask.yaml:1: a: 'x' with the YAML tag"),
