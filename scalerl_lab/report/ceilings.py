@@ -15,7 +15,8 @@ from scalerl_lab.fit import (
     pool,
     refit_at_ceiling,
 )
-from scalerl_lab.records import Cause, Change, Interval, LedgerKind, Role, RunStatus
+from scalerl_lab.plan import describe
+from scalerl_lab.records import Change, Interval, LedgerKind, Role, RunStatus
 from scalerl_lab.report.speed import (
     Hours,
     compare,
@@ -26,13 +27,7 @@ from scalerl_lab.report.speed import (
 )
 from scalerl_lab.report.verdict import Finding, Verdict, judge
 from scalerl_lab.report.view import RunView, SweepView
-from scalerl_lab.report.words import hours
 
-DIVERGENCE = {
-    Cause.NON_FINITE: "numbers became non-finite",
-    Cause.COLLAPSED: "pass rate collapsed",
-    Cause.TRUNCATED: "too many completions were truncated",
-}
 AT_BUDGET = 0.99
 """A point counts as measured at the budget from this share of it on."""
 _Z80 = 1.2815515655446004
@@ -55,6 +50,8 @@ class ArmRow:
 
     arm: str
     role: Role
+    about: str
+    """What the sweep's author says of it."""
     changes: tuple[Change, ...]
     seeds: tuple[int, ...]
     run_ids: tuple[str, ...]
@@ -175,17 +172,10 @@ def ceilings(view: SweepView) -> Ceilings:
 
 
 def _arm(name: str, runs: tuple[RunView, ...], control: PooledCeiling | None) -> _Arm:
-    sound = tuple(run for run in runs if _divergence(run) is None)
+    sound = tuple(run for run in runs if run.divergence is None)
     pooled = pool([run.fitted for run in sound])
     difference = None if pooled is None or control is None else ceiling_difference(pooled, control)
     return _Arm(name, runs, sound, pooled, difference)
-
-
-def _divergence(run: RunView) -> str | None:
-    kill = run.kill
-    if kill is None or kill.cause not in DIVERGENCE:
-        return None
-    return f"{DIVERGENCE[kill.cause]} at {hours(kill.gpu_hours)} GPU-hours"
 
 
 def _pooled_ceiling(arms: Sequence[_Arm], control: _Arm, margin: float) -> float | None:
@@ -214,6 +204,7 @@ def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float
 
 def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level: float | None) -> ArmRow:
     rule = view.plan.sweep.rule
+    abouts = {planned.arm: planned.about for planned in describe(view.plan)}
     first = arm.runs[0].state.planned
     is_control = first.role is Role.CONTROL
     ceiling = arm.pooled.interval if arm.pooled is not None else None
@@ -228,7 +219,7 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
     own = ceiling is not None and pooled is not None and abs(ceiling.median - pooled) > rule.margin
     refits = _refits(view, arm, ceiling.median if own and ceiling is not None else pooled)
     at_budget = _at_budget(arm)
-    diverged = [text for run in arm.runs if (text := _divergence(run)) is not None]
+    diverged = [text for run in arm.runs if (text := run.divergence) is not None]
     verdict, detail = judge(
         Finding(
             is_control=is_control,
@@ -256,6 +247,7 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
     return ArmRow(
         arm=arm.name,
         role=first.role,
+        about=abouts.get(arm.name, ""),
         changes=first.changes,
         seeds=tuple(run.state.planned.spec.seed for run in arm.runs),
         run_ids=tuple(run.run_id for run in arm.runs),

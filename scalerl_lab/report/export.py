@@ -65,6 +65,7 @@ def _arm(row: ArmRow) -> dict[str, Any]:
     return {
         "arm": row.arm,
         "role": row.role.value,
+        "about": row.about,
         "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in row.changes],
         "seeds": list(row.seeds),
         "run_ids": list(row.run_ids),

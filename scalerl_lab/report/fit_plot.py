@@ -55,7 +55,7 @@ def fit_plot_png(
     axes.set_xlim(first * 0.9, max(up_to_gpu_hours, first) * 1.05)
     axes.xaxis.set_major_formatter(lambda value, _: hours(value))
     axes.xaxis.set_minor_formatter(lambda value, _: hours(value) if f"{value:.0e}"[0] in "25" else "")
-    axes.tick_params(axis="both", which="both", labelsize=8)
+    axes.tick_params(axis="both", which="both", labelsize=8, pad=5)
     axes.set_xlabel("GPU-hours")
     axes.set_ylabel("held-out pass rate")
     axes.set_title(f"{title}\n{_caption(fitted)}", loc="left", fontsize=9, color=INK)

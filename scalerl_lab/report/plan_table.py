@@ -11,14 +11,14 @@ from rich.text import Text
 
 from scalerl_lab.plan import SweepPlan, describe
 from scalerl_lab.records import Change
-from scalerl_lab.report.words import hours, num
+from scalerl_lab.report.words import flops, hours, num
 
 
 def profile_line(plan: SweepPlan) -> str:
     """Under which profile the numbers hold, and what a GPU-hour means there."""
     profile = plan.profile
     if profile.meter.type == "flops":
-        rate = f"1 lab GPU-hour = {profile.meter.flops_per_gpu_hour:.3g} counted floating-point operations"
+        rate = f"1 lab GPU-hour = {flops(profile.meter.flops_per_gpu_hour)} counted floating-point operations"
         scale = "" if profile.scale == "full" else f", recipes at scale {profile.scale}"
         return f"Profile {profile.name}{scale}: {rate}."
     return f"Profile {profile.name}: GPU-hours are hours held times devices."

@@ -14,6 +14,7 @@ from scalerl_lab.report.verdict import Verdict
 from scalerl_lab.report.words import (
     ABSENT,
     bare,
+    flops,
     hours,
     num,
     percent,
@@ -58,7 +59,7 @@ def headline(found: Ceilings) -> list[str]:
 def meter_line(found: Ceilings) -> str:
     """The profile, and what a GPU-hour means under it."""
     if found.flops_per_gpu_hour is not None:
-        meaning = f"1 lab GPU-hour = {found.flops_per_gpu_hour:.3g} counted floating-point operations"
+        meaning = f"1 lab GPU-hour = {flops(found.flops_per_gpu_hour)} counted floating-point operations"
         return f"Profile {found.profile_name}: {meaning}, not an hour of a GPU."
     return f"Profile {found.profile_name}: GPU-hours are hours held times devices."
 
@@ -78,7 +79,7 @@ def footnotes(found: Ceilings) -> list[str]:
     """What the columns mean in this sweep."""
     lines = [
         f"Intervals are 80 %. Margin {found.margin:g}; a verdict needs probability {found.demanded:g}. "
-        f"P< is P(ceiling lower than the control's by more than the margin), P> higher."
+        f"P< (P lower): the ceiling is lower than the control's by more than the margin; P>: higher."
     ]
     if found.pooled_ceiling is not None:
         text = f"B is refitted at the pooled ceiling {rate(found.pooled_ceiling)}"

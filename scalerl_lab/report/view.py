@@ -18,7 +18,14 @@ from scalerl_lab.records import (
     RunState,
     RunStatus,
 )
+from scalerl_lab.report.words import hours
 from scalerl_lab.store import BudgetView, DecisionRow, Store
+
+DIVERGENCE = {
+    Cause.NON_FINITE: "numbers became non-finite",
+    Cause.COLLAPSED: "pass rate collapsed",
+    Cause.TRUNCATED: "too many completions were truncated",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,14 @@ class RunView:
             return None
         kills = [row.decision for row in self.decisions if row.decision.action is Action.KILL]
         return kills[-1] if kills else None
+
+    @property
+    def divergence(self) -> str | None:
+        """How it diverged, for people, if that is why it was killed: the law then does not describe it."""
+        kill = self.kill
+        if kill is None or kill.cause not in DIVERGENCE:
+            return None
+        return f"{DIVERGENCE[kill.cause]} at {hours(kill.gpu_hours)} GPU-hours"
 
     @property
     def saved_gpu_hours(self) -> float:

@@ -52,11 +52,12 @@ def why_text(store: Store, run: str, sweep: str | None) -> list[RenderableType]:
     out: list[RenderableType] = []
     for case in cases(store, run, sweep):
         planned, state = case.state.planned, case.state
+        used = f"{hours(state.gpu_hours)} of {hours(state.granted_gpu_hours)} GPU-hours used"
         out.append(
             Text(
                 f"{planned.arm}:{planned.spec.seed}, run {planned.run_id} of sweep {case.sweep_id}: "
-                f"{state.status.value}, {hours(state.gpu_hours)} of {hours(state.granted_gpu_hours)} GPU-hours "
-                f"used (budget {hours(planned.budget_gpu_hours)}), {num(len(state.points), 'point')}, "
+                f"{state.status.value}, {used} (budget {hours(planned.budget_gpu_hours)}), "
+                f"{num(len(state.points), 'point')}, "
                 f"{num(state.trials, 'trial')}.",
                 style="bold",
             )
@@ -107,10 +108,11 @@ def fit_line(fit: Fit) -> str:
     if fit.ceiling is None or fit.efficiency is None or fit.midpoint is None:
         return f"Fit: {fit.why}"
     status = "identified" if fit.status is FitStatus.IDENTIFIED else "not identified"
+    window = f"from {hours(fit.first_gpu_hours)} to {hours(fit.last_gpu_hours)} GPU-hours"
     return (
-        f"Fit of {num(fit.num_points, 'point')} from {hours(fit.first_gpu_hours)} to "
-        f"{hours(fit.last_gpu_hours)} GPU-hours: ceiling {rate(fit.ceiling.median)} {span80(fit.ceiling)} (80 %), {status}; "
-        f"B {fit.efficiency.median:.2f}, midpoint {hours(fit.midpoint.median)}."
+        f"Fit of {num(fit.num_points, 'point')} {window}: ceiling {rate(fit.ceiling.median)} "
+        f"{span80(fit.ceiling)} (80 %), {status}; B {fit.efficiency.median:.2f}, "
+        f"midpoint {hours(fit.midpoint.median)}."
     )
 
 

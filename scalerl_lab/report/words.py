@@ -44,6 +44,12 @@ def probability(value: float | None) -> str:
     return ">0.99" if value > 0.99 else f"{value:.2f}"
 
 
+def flops(operations: float) -> str:
+    """A count of operations in three digits: ``4.4e7``."""
+    mantissa, exponent = f"{operations:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def percent(share: float) -> str:
     """A share in whole per cent; one decimal below 10 %."""
     return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"

@@ -1,0 +1,176 @@
+"""Longer parts of the page: the table of numbers, the decisions, how to read it."""
+
+from __future__ import annotations
+
+from scalerl_lab.records import Action
+from scalerl_lab.report.ceilings import ArmRow, Ceilings
+from scalerl_lab.report.forest import badge
+from scalerl_lab.report.markup import Markup, el, join
+from scalerl_lab.report.speed import SEED_LOG_SD
+from scalerl_lab.report.terminal import at_budget_text, efficiency_text, footnotes, to_level_text
+from scalerl_lab.report.verdict import SPEED_FACTOR
+from scalerl_lab.report.view import RunView, SweepView
+from scalerl_lab.report.why import evidence_lines
+from scalerl_lab.report.words import ABSENT, bare, hours, num, probability, rate, signed, span80
+from scalerl_lab.store import DecisionRow
+
+
+def numbers_table(found: Ceilings) -> list[Markup]:
+    """Everything the terminal shows, in one table."""
+    head = (
+        "arm",
+        "ceiling A",
+        "difference",
+        "P lower",
+        "P higher",
+        "efficiency B",
+        "midpoint",
+        "at budget",
+        "GPU-hours to level",
+        "status",
+        "used",
+        "saved",
+        "verdict",
+    )
+    rows = [el("tr", *_cells(row), class_=None if row.identified else "open") for row in found.arms]
+    table = el(
+        "table",
+        el("thead", el("tr", *(el("th", title, scope="col") for title in head))),
+        el("tbody", *rows),
+        class_="numbers",
+    )
+    notes = [el("p", line, class_="note") for line in footnotes(found)]
+    return [el("div", table, class_="scroll", tabindex="0"), *notes]
+
+
+def _cells(row: ArmRow) -> list[Markup]:
+    ceiling = ABSENT if row.ceiling is None else _stacked(rate(row.ceiling.median), span80(row.ceiling))
+    difference: str = ABSENT
+    if row.difference is not None:
+        low, high = bare(row.difference.low80, sign=True), bare(row.difference.high80, sign=True)
+        difference = _stacked(signed(row.difference.median), f"[{low}, {high}]")
+    texts: list[str] = [
+        ceiling,
+        difference,
+        probability(row.probability_below),
+        probability(row.probability_above),
+        _split(efficiency_text(row)),
+        ABSENT if row.midpoint is None else hours(row.midpoint.median),
+        _split(at_budget_text(row)),
+        _split(to_level_text(row.to_level)),
+        row.status,
+        hours(row.used_gpu_hours),
+        hours(row.saved_gpu_hours),
+    ]
+    return [el("th", row.arm, scope="row"), *(el("td", text) for text in texts), el("td", badge(row.verdict))]
+
+
+def _stacked(main: str, small: str) -> Markup:
+    return join(el("span", main), el("small", small))
+
+
+def _split(text: str) -> Markup:
+    """``0.590 [.584, .597]`` with the interval on its own line."""
+    main, bracket, rest = text.partition(" [")
+    return _stacked(main, f"[{rest}") if bracket else el("span", main)
+
+
+def decisions(view: SweepView) -> list[Markup]:
+    """What changed a run's fate, in the order of time; then all decisions run by run."""
+    fateful = [
+        (row, run)
+        for run in view.runs
+        for row in run.decisions
+        if row.decision.action in (Action.KILL, Action.EXTEND)
+    ]
+    fateful.sort(key=lambda pair: (pair[0].at, pair[0].decision_id))
+    total = sum(len(run.decisions) for run in view.runs)
+    out = [
+        el(
+            "p",
+            f"{num(total, 'decision')} on record, {len(fateful)} of them to kill or to extend. "
+            "Each was written down before it was acted on.",
+            class_="note",
+        ),
+        el("ol", *(_fateful(row, run) for row, run in fateful), class_="timeline"),
+    ]
+    return [*out, *(_all_of(run) for run in view.runs if run.decisions)]
+
+
+def _fateful(row: DecisionRow, run: RunView) -> Markup:
+    decision = row.decision
+    title = el(
+        "p",
+        el("span", decision.action.value, class_=f"act {decision.action.value}"),
+        el("b", run.label),
+        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {decision.cause.value.replace('_', ' ')}"),
+        class_="what",
+    )
+    rests = [el("li", line) for line in evidence_lines(decision.evidence)]
+    return el("li", title, el("p", decision.reason), el("ul", *rests, class_="rests"))
+
+
+def _all_of(run: RunView) -> Markup:
+    last = run.decisions[-1].decision
+    rows = [
+        el(
+            "tr",
+            el("td", hours(row.decision.gpu_hours), class_="num"),
+            el("td", row.decision.action.value),
+            el("td", row.decision.cause.value.replace("_", " ")),
+            el("td", row.decision.reason),
+        )
+        for row in run.decisions
+    ]
+    head = el("tr", *(el("th", text) for text in ("GPU-hours", "action", "cause", "reason")))
+    summary = el(
+        "summary",
+        el("b", run.label),
+        f" {num(len(run.decisions), 'decision')}, the last: {last.action.value}",
+    )
+    table = el("table", el("thead", head), el("tbody", *rows), class_="log")
+    return el("details", summary, el("div", table, class_="scroll"))
+
+
+def method(found: Ceilings) -> list[Markup]:
+    """Definitions and thresholds."""
+    m, p = f"{found.margin:g}", f"{found.demanded:g}"
+    start = hours(found.fit_start_gpu_hours)
+    items = [
+        (
+            "Law",
+            "R(C) = R0 + (A − R0) / (1 + (C_mid / C)^B). A is the ceiling, B the efficiency, C_mid the "
+            "midpoint. "
+            f"Points before {start} GPU-hours are left out, except the start R0.",
+        ),
+        (
+            "Identified",
+            "The window reaches far enough past the midpoint and the ceiling's 80 % interval is narrow "
+            "enough, by the "
+            "sweep's rule. Without that, an arm gets no verdict on its ceiling.",
+        ),
+        (
+            "Raises, lowers",
+            f"The ceiling differs from the control's by more than the margin of {m} with probability {p} or "
+            f"more.",
+        ),
+        (
+            "Faster, slower",
+            f"No such difference, and the arm reaches the common level with at most 1/{SPEED_FACTOR:g}, or "
+            f"at least "
+            f"{SPEED_FACTOR:g} times, the control's GPU-hours, with probability {p} or more. The spread of "
+            f"that ratio "
+            f"between seeds is the control's own, shrunk to {SEED_LOG_SD:.0%}.",
+        ),
+        (
+            "No difference seen",
+            "Ceilings are identified, and none of this reaches the demanded probability. It is not a proof "
+            "that the "
+            "two are equal: look at the interval.",
+        ),
+        (
+            "Saved",
+            "Planned compute that killed runs did not use. It may be spent on extensions, shown apart.",
+        ),
+    ]
+    return [el("dl", *(el("div", el("dt", key), el("dd", text)) for key, text in items), class_="method")]
