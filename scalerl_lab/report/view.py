@@ -10,6 +10,7 @@ from scalerl_lab.fit import FittedCurve, fit_curve
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
+    Cause,
     Decision,
     EvalPoint,
     LedgerEntry,
