@@ -137,12 +137,15 @@ class Driver:
             run_id = state.planned.run_id
             folder = RunFolder(self.home.run_folder(run_id))
             folder.create(state.planned.spec)
-            run = _Run(state, folder, lines=self.store.ingested_lines(run_id), trial=state.trials)
-            self._runs[run_id] = run
-            self._ingest(run)
-            run.trial = max(
-                [run.trial, *(f.trial for f in folder.read_facts() if isinstance(f, TrialStarted))]
+            started = [fact.trial for fact in folder.read_facts() if isinstance(fact, TrialStarted)]
+            self._runs[run_id] = _Run(
+                state,
+                folder,
+                lines=self.store.ingested_lines(run_id),
+                trial=max([state.trials, *started]),
             )
+        for run in self._runs.values():
+            self._ingest(run)
         self._refresh()
         self._began_gpu_hours = sum(run.gpu_hours_now for run in self._runs.values())
 

@@ -139,6 +139,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # that both turn writer fail at once, whatever the timeout.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
+    # With a write-ahead log this survives any death of a process. Power loss may take the last commits,
+    # which the runs' files, written through to the disk, and a new fit bring back.
+    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from scalerl_lab.launch.launcher import TrialOver, TrialRequest
 from scalerl_lab.launch.worker import Trainer, execute
 from scalerl_lab.records import EvalPoint
+from tests.launch.fake_trainer import DiedError
 
 
 class _Trial(threading.Thread):
@@ -21,6 +22,7 @@ class _Trial(threading.Thread):
         self.request = request
         self.error: str | None = None
         self._trainer = trainer
+        self._over = self._dies = False
         self._go, self._rests = threading.Semaphore(0), threading.Semaphore(0)
 
     def run(self) -> None:
@@ -36,22 +38,28 @@ class _Trial(threading.Thread):
             )
         except RuntimeError as error:
             self.error = str(error)
+        self._over = True
         self._rests.release()
 
     def _rest(self, point: EvalPoint) -> None:
         self._rests.release()
         self._go.acquire()
+        if self._dies:
+            raise DiedError("the driver died, and this with it")
+
+    def die(self) -> None:
+        """End where it rests, and free the run's lock."""
+        self._dies = True
+        self._go.release()
+        self.join()
 
     def turn(self) -> bool:
         """One interval; returns whether the trial is over."""
         self._go.release()
         self._rests.acquire()
-        self.join(0.05 if not self.is_alive() else 0.0)
-        return not self.is_alive() or self._ended()
-
-    def _ended(self) -> bool:
-        self.join(0.01)
-        return not self.is_alive()
+        if self._over:
+            self.join()
+        return self._over
 
 
 class LockstepLauncher:
@@ -87,6 +95,8 @@ class LockstepLauncher:
 
     def close(self) -> None:
         self._queue.clear()
+        for trial in self._live:
+            trial.die()
 
 
 class AtOnce(Executor):

@@ -125,8 +125,11 @@ def test_every_point_has_a_decision_and_every_decision_is_acted_on(bench: Bench)
     runs = bench.drive()
     for run in runs.values():
         rows = bench.store.decisions(bench.plan.sweep_id, run.planned.run_id)
-        assert {row.decision.step for row in rows} <= {p.step for p in run.points}
-        assert rows[-1].decision.step == run.points[-1].step
+        decided = [row.decision.step for row in rows]
+        # A condemned run may measure one more point before it heeds its orders.
+        wanted = [p.step for p in run.points if p.step <= decided[-1]]
+        assert decided == wanted
+        assert run.points[-1].step - decided[-1] <= (5 if run.status is RunStatus.KILLED else 0)
     acted = [r for r in bench.store.decisions(bench.plan.sweep_id) if r.decision.action is Action.KILL]
     assert acted
     assert all(row.acted_at is not None for row in acted)
