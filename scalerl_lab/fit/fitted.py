@@ -55,14 +55,8 @@ class FittedCurve:
         if self.draws is None:
             return None
         d = self.draws
-        # Every fourth draw of an even sequence: plots need less than decisions.
-        curves = pass_rate(
-            np.asarray(gpu_hours, dtype=np.float64),
-            d.r0[::4, None],
-            d.A[::4, None],
-            d.B[::4, None],
-            d.C_mid[::4, None],
-        )
+        hours = np.asarray(gpu_hours, dtype=np.float64)
+        curves = pass_rate(hours, d.r0[:, None], d.A[:, None], d.B[:, None], d.C_mid[:, None])
         quantiles: Floats = np.quantile(curves, QUANTILES, axis=0)
         return quantiles
 

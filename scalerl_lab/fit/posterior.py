@@ -40,6 +40,8 @@ _COARSE, _FINE = (40, 24), (56, 40)
 _KEEP_LOG_WEIGHT = 10.0
 """Cells less probable than exp(-10) of the best are left out when the grid closes in."""
 _TINY = 1e-300
+_SMALLEST_SHARE = 1e-12
+"""Computes closer to 0 than this share of the window's last count as this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,9 @@ def draw_posterior(window: Window, *, ceiling: float | None = None) -> Draws:
 
 
 def _widest_axes(window: Window) -> _Axes:
-    first, last = float(window.gpu_hours[0]), float(window.gpu_hours[-1])
+    first = max(float(window.gpu_hours[0] / window.gpu_hours[-1]), _SMALLEST_SHARE)
     return _Axes(
-        np.linspace(math.log(first / last / 20.0), math.log(10.0), _COARSE[0]),
+        np.linspace(math.log(first / 20.0), math.log(10.0), _COARSE[0]),
         np.linspace(*_LOG_B_RANGE, _COARSE[1]),
     )
 
@@ -132,7 +134,7 @@ def _condition(
 ) -> _Conditionals:
     """Weighted least squares in (R0, A) for each cell and rho; the prior of R0 counts as a point."""
     log_C, log_B = axes.cells()
-    log_hours = np.log(window.gpu_hours / window.gpu_hours[-1])
+    log_hours = np.log(np.maximum(window.gpu_hours / window.gpu_hours[-1], _SMALLEST_SHARE))
     # exp stays finite: the exponent is at most B = 9 times the log of the widest grid.
     share = 1.0 / (1.0 + np.exp(np.exp(log_B)[:, None] * (log_C[:, None] - log_hours)))
     noise = _Precision.of(rhos[:, None] ** window.gaps)

@@ -57,7 +57,7 @@ def read_window(points: Sequence[EvalPoint], fit_start_gpu_hours: float) -> Wind
     """
     usable = sorted(
         (p for p in points if math.isfinite(p.gpu_hours) and math.isfinite(p.pass_rate)),
-        key=lambda p: (p.gpu_hours, p.step),
+        key=lambda p: (p.gpu_hours, p.step, p.pass_rate),
     )
     starts = [p for p in usable if is_start(p)]
     trained = [p for p in usable if not is_start(p)]
@@ -89,7 +89,7 @@ def read_window(points: Sequence[EvalPoint], fit_start_gpu_hours: float) -> Wind
 def _sampling_error(point: EvalPoint) -> float:
     """The point's standard error; where it is 0 (all right, all wrong, unknown), one from its counts."""
     if math.isfinite(point.pass_rate_se) and point.pass_rate_se > 0.0:
-        return max(point.pass_rate_se, _SMALLEST_SE)
+        return min(max(point.pass_rate_se, _SMALLEST_SE), 1.0)
     samples = max(point.num_samples, 0)
     # One right and one wrong sample more: an unbroken row of successes is not certainty.
     share = (min(max(point.pass_rate, 0.0), 1.0) * samples + 1.0) / (samples + 2.0)
@@ -102,7 +102,7 @@ def _guess_start(trained: Sequence[EvalPoint], noise_variance: float) -> tuple[f
     span = max((p.pass_rate - first.pass_rate for p in trained), key=abs)
     half = next(p for p in trained if abs(p.pass_rate - first.pass_rate) >= abs(span) / 2.0)
     # A curve that crosses at its first point has no rise to speak of: the share is 1/2.
-    share = 1.0 / (1.0 + (half.gpu_hours / first.gpu_hours) ** 1.5)
+    share = 1.0 / (1.0 + min(half.gpu_hours / first.gpu_hours, 1e6) ** 1.5)
     shift = share / (1.0 - share) * span
     spread = math.hypot(shift, math.sqrt(noise_variance))
     return min(max(first.pass_rate - shift, 0.0), 1.0), spread / math.sqrt(noise_variance)
