@@ -23,7 +23,7 @@ class LabGroup(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo(
-                "\nlab: interrupted. Nothing measured is lost: the same command goes on from the checkpoints.",
+                "\nlab: interrupted. Nothing measured is lost: the same command goes on where it stopped.",
                 err=True,
             )
             ctx.exit(INTERRUPTED)

@@ -55,13 +55,14 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
     plan, budget = store.plan(sweep_id), store.budget(sweep_id)
     fits = store.latest_fits(sweep_id)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("run", "id", "status"):
+    for column in ("run", "status"):
         table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=26)
     for column in ("GPU-hours", "pass rate"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("ceiling, 80 %", no_wrap=True)
     table.add_column("last decision", overflow="ellipsis", no_wrap=True)
-    for state in store.run_states(sweep_id):
+    states = store.run_states(sweep_id)
+    for state in states:
         fit = fits[state.planned.run_id][0] if state.planned.run_id in fits else None
         table.add_row(*_cells(state, fit))
     return Group(
@@ -72,7 +73,7 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
             f"{hours(budget.used_train)} of {hours(budget.cap)} GPU-hours used, "
             f"{hours(budget.committed)} promised, {hours(budget.free)} free; "
             f"{hours(budget.billed)} billed in all, {hours(budget.lost)} of it lost. "
-            f"{num(len(plan.runs), 'run')}."
+            f"{num(len(plan.runs), 'run')}, {sum(state.reused for state in states)} of them reused."
         ),
     )
 
@@ -83,8 +84,7 @@ def _cells(state: RunState, fit: Fit | None) -> tuple[RenderableType, ...]:
     dim = "" if fit is not None and fit.status is FitStatus.IDENTIFIED else "dim italic"
     return (
         f"{state.planned.arm}:{state.planned.spec.seed}",
-        state.planned.run_id,
-        state.status.value + (" (reused)" if state.reused else ""),
+        state.status.value,
         f"{hours(state.gpu_hours)}/{hours(state.granted_gpu_hours)}",
         rate(state.points[-1].pass_rate if state.points else None),
         Text(ABSENT if ceiling is None else f"{rate(ceiling.median)} {span80(ceiling)}", style=dim),

@@ -91,9 +91,9 @@ def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict,
         return Verdict.NOT_IDENTIFIED, f"{killed}What is open: {which} ceiling.{_budget_clause(finding)}"
     speed = _speed_clause(finding)
     if above >= demanded:
-        return Verdict.RAISES, f"{killed}P(higher by more than {margin:g}) {probability(above)}{speed}."
+        return Verdict.RAISES, f"{killed}{_off('Higher', margin, above)}{speed}."
     if below >= demanded:
-        return Verdict.LOWERS, f"{killed}P(lower by more than {margin:g}) {probability(below)}{speed}."
+        return Verdict.LOWERS, f"{killed}{_off('Lower', margin, below)}{speed}."
     ceiling = _ceiling_clause(below, above, margin)
     if finding.speed is not None and finding.speed.probability_faster >= demanded:
         return Verdict.FASTER, f"{killed}{ceiling}{speed}."
@@ -105,9 +105,13 @@ def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict,
 def _ceiling_clause(below: float, above: float, margin: float) -> str:
     within = max(0.0, 1.0 - below - above)
     if within >= max(below, above):
-        return f"P(ceilings within {margin:g}) {probability(within)}"
+        return f"Ceilings within {margin:g} with probability {probability(within)}"
     side, p = ("lower", below) if below > above else ("higher", above)
-    return f"Leans {side}: P(by more than {margin:g}) {probability(p)}"
+    return f"Leans {side}, by more than {margin:g} with probability {probability(p)}"
+
+
+def _off(side: str, margin: float, p: float) -> str:
+    return f"{side} by more than {margin:g} with probability {probability(p)}"
 
 
 def _speed_clause(finding: Finding) -> str:
@@ -115,7 +119,7 @@ def _speed_clause(finding: Finding) -> str:
         return ""
     if math.isinf(finding.speed.factor):
         return f"; not seen to reach {rate(finding.level)}"
-    return f"; {finding.speed.factor:.2f} times the control's GPU-hours to {rate(finding.level)}"
+    return f"; reaches {rate(finding.level)} in {finding.speed.factor:.2f} times the control's GPU-hours"
 
 
 def _budget_clause(finding: Finding) -> str:

@@ -83,8 +83,13 @@ def _decision(row: DecisionRow) -> list[RenderableType]:
 
 
 def evidence_lines(evidence: Evidence) -> list[str]:
-    """What a decision rests on, in plain lines: fit, forecast, comparison with the control."""
-    lines = [fit_line(evidence.fit)] if evidence.fit is not None else []
+    """What a decision rests on, in plain lines: fit, forecast, comparison with the control.
+
+    Too few points for a fit are told by the decision's own sentence.
+    """
+    lines = []
+    if evidence.fit is not None and evidence.fit.status is not FitStatus.TOO_FEW_POINTS:
+        lines.append(fit_line(evidence.fit))
     if evidence.forecast is not None:
         forecast = evidence.forecast
         lines.append(

@@ -72,7 +72,7 @@ DEFAULT = {
     "ppo_off_policy_8": Truth(C_mid=3600.0, B=1.8),
     "dapo_loss": Truth(A=0.50, until=7200.0, status=RunStatus.KILLED, cause=Cause.CEILING_BELOW),
     "bf16_head": Truth(A=0.535, B=1.7, until=8800.0, status=RunStatus.KILLED, cause=Cause.CEILING_BELOW),
-    "sample_average": Truth(A=0.595, C_mid=2700.0, granted=18000.0, until=18000.0),
+    "sample_average": Truth(A=0.595, C_mid=2700.0, granted=18400.0, until=18400.0),
     "group_advantage": Truth(A=0.60, C_mid=1900.0, B=2.0),
     "keep_zero_variance": Truth(A=0.66, C_mid=2700.0),
     "uniform_sampling": Truth(A=0.60, C_mid=11000.0, B=1.3),
@@ -134,11 +134,9 @@ def simulate(
 
 def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...]) -> None:
     sweep = sim.plan.sweep
-    for num in range(3, len(curve) + 1, 3):
+    for num in _decided_at(run, truth, curve):
         seen = curve[:num]
-        last = num + 3 > len(curve)
-        if last:
-            seen = curve
+        last = num == len(curve)
         fitted = fit_curve(run.run_id, seen, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
         control = [
             fit_curve("c", s.points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
@@ -152,6 +150,8 @@ def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...
             action, cause = Action.KILL, truth.cause
         elif last and truth.status is RunStatus.FINISHED:
             action, cause = Action.FINISH, Cause.BUDGET_REACHED
+        elif seen[-1].gpu_hours == run.budget_gpu_hours:
+            action, cause = Action.EXTEND, Cause.QUESTION_OPEN
         below = difference.probability_below(-sweep.rule.margin) if difference else None
         reason = f"{fitted.fit.why} "
         if difference is not None and below is not None:
@@ -166,7 +166,7 @@ def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...
             action=action,
             cause=cause,
             reason=reason.strip(),
-            granted_gpu_hours=truth.granted,
+            granted_gpu_hours=run.budget_gpu_hours if action is Action.CONTINUE else truth.granted,
             evidence=Evidence(
                 fit=fitted.fit,
                 forecast=fitted.forecast(run.budget_gpu_hours),
@@ -180,5 +180,10 @@ def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...
         sim.decisions.append(
             DecisionRow(number, sim.plan.sweep_id, seen[-1].at + 1.0, decision, seen[-1].at + 2.0)
         )
-        if last:
-            return
+
+
+def _decided_at(run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...]) -> list[int]:
+    """After how many points a decision is taken: every third, at the budget, and the last."""
+    at_budget = round(run.budget_gpu_hours / EVERY) + 1
+    numbers = {*range(3, len(curve), 3), len(curve)}
+    return sorted(numbers | ({at_budget} if at_budget <= len(curve) else set()))
