@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -108,24 +109,35 @@ class Compare(Strict):
     recipes: Annotated[tuple[str, ...], Field(min_length=2)]
 
 
+MOST_POINTS = 1000
+
+
 class Grid(Strict):
     """The product of several paths' values; the point that equals the recipe is the control."""
 
     type: Literal["grid"] = "grid"
-    axes: Annotated[dict[str, tuple[Any, ...]], Field(min_length=1)]
+    axes: Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Grid:
+        points = prod(len(values) for values in self.axes.values())
+        if points > MOST_POINTS:
+            raise ValueError(f"{points} points; a grid has at most {MOST_POINTS}")
+        return self
 
 
 Question = Annotated[LeaveOneOut | AddOne | Axis | Compare | Grid, Field(discriminator="type")]
 
 
+SeedCount = Annotated[int, Field(ge=1, le=1000)]
 SeedList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
 class Seeds(Strict):
     """Replicates: a count (seeds 0, 1, ...) or the seeds themselves."""
 
-    control: PositiveInt | SeedList = 3
-    arm: PositiveInt | SeedList = 1
+    control: SeedCount | SeedList = 3
+    arm: SeedCount | SeedList = 1
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Seeds:

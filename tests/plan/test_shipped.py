@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scalerl_lab.config.reading import available, read_recipe
-from scalerl_lab.errors import ConfigError, NotFound
+from scalerl_lab.config.reading import available, read_recipe, shipped
+from scalerl_lab.errors import ConfigError, NotFound, UserError
 from scalerl_lab.plan import SweepPlan, describe, plan_file
 from tests.golden.check import check
 
@@ -130,3 +133,45 @@ def test_a_misspelt_profile_is_not_ignored(tmp_path: Path) -> None:
         NotFound, match=r"no profile 'lapto'; there are cluster, laptop; did you mean 'laptop'\?"
     ):
         plan_file(question, "lapto")
+
+
+DAMAGE = [
+    "~",
+    "[]",
+    "{}",
+    "1",
+    "-1",
+    "x",
+    "true",
+    "[1, [2]]",
+    "{type: gspo}",
+    "{a: 1}",
+    "1e400",
+    "''",
+    ".5",
+    "9" * 30,
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), sweep=st.sampled_from(SWEEPS), profile=st.sampled_from(["laptop", "cluster"]))
+def test_a_damaged_file_gives_a_plan_or_a_known_failure(
+    data: st.DataObject, sweep: str, profile: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    kind = data.draw(st.sampled_from(["recipe", "sweep"]))
+    texts = {
+        "sweep": shipped("sweep", sweep).read_text().replace("scalerl_8b", "mine"),
+        "recipe": shipped("recipe", "scalerl_tiny").read_text(),
+    }
+    words = list(re.finditer(r"[\w.]+|[\[\]{}:,]", texts[kind]))
+    word = data.draw(st.sampled_from(words))
+    put = data.draw(st.sampled_from(DAMAGE))
+    texts[kind] = texts[kind][: word.start()] + put + texts[kind][word.end() :]
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "mine.yaml").write_text(texts["recipe"])
+    (folder / "ask.yaml").write_text(texts["sweep"])
+    try:
+        outcome = plan_file(folder / "ask.yaml", profile).sweep_id
+    except UserError as error:
+        outcome = str(error)
+    assert outcome
