@@ -20,13 +20,8 @@ def with_range(interval: Interval, digits: int = 3) -> str:
     return f"{interval.median:.{digits}f} [{interval.low80:.{digits}f}, {interval.high80:.{digits}f}]"
 
 
-def signed_with_range(interval: Interval, digits: int = 3) -> str:
-    """A difference with its 80 % interval: -0.090 [-0.110, -0.070]."""
-    return f"{interval.median:+.{digits}f} [{interval.low80:+.{digits}f}, {interval.high80:+.{digits}f}]"
-
-
 def probability(value: float) -> str:
-    """A probability that never rounds to certainty: 0.97, > 0.999, < 0.001."""
+    """A probability that never rounds to certainty: 0.97, 0.993, > 0.999, < 0.001."""
     if value > 0.999:
         return "> 0.999"
     if value < 0.001:
