@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scalerl_lab.config.profile import Profile
-from scalerl_lab.config.reading import read_profile, read_recipe, read_sweep
-from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.launch.analysis import Plot, analyst
 from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
-from scalerl_lab.launch.locking import die_with_parent, exclusive
+from scalerl_lab.launch.locking import exclusive
 from scalerl_lab.launch.provenance import code_version
 from scalerl_lab.launch.watcher import Watcher
-from scalerl_lab.plan import SweepPlan, expand
+from scalerl_lab.plan import plan_file
 from scalerl_lab.records import RunState, RunStatus
 from scalerl_lab.store import Store
 
@@ -63,34 +60,29 @@ def run_sweep(
         LockHeld: another process drives this sweep.
         StoreError: the database cannot be reached.
     """
-    sweep = read_sweep(path)
-    profile = read_profile(profile_name) if profile_name else None
     address = address or os.environ.get("RAY_ADDRESS")
-    if profile is None and address is None:
-        plan = None
-    else:
-        profile = profile or read_profile("cluster")
-        plan = _plan(sweep, profile)
+    open_choice = profile_name is None and address is None
+    # Whatever is wrong with the question is found before Ray is started.
+    plan = plan_file(path, "laptop" if open_choice else profile_name or "cluster")
     from scalerl_lab.launch import ray_tune
 
     home = Home.from_environment()
-    where = address or (profile.ray.address if profile else "local")
-    cluster = ray_tune.connect(where, profile.ray.num_cpus if profile and where == "local" else None)
+    where = address or ("local" if open_choice else plan.profile.ray.address)
+    cluster = ray_tune.connect(where, plan.profile.ray.num_cpus if where == "local" else None)
     try:
         headline = []
-        if profile is None or plan is None:
-            profile = read_profile("cluster" if cluster.gpus else "laptop")
-            plan = _plan(sweep, profile)
-            if not cluster.gpus:
-                headline.append("Ray sees no GPU here: running with profile laptop.")
+        if open_choice and cluster.gpus:
+            plan = plan_file(path, "cluster")
+        elif open_choice:
+            headline.append("Ray sees no GPU here: running with profile laptop.")
         for run in plan.runs:
-            ray_tune.require(cluster, run.spec.recipe.resources, run.spec.recipe.name, profile.name)
-        headline.append(
-            f"Ray at {cluster.address}: {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs. "
-            f"Database {_without_password(home.database_url)}"
-        )
+            ray_tune.require(cluster, run.spec.recipe.resources, run.spec.recipe.name, plan.profile.name)
         with exclusive(home.sweep_lock(plan.sweep_id), wait_s=2.0, what=f"sweep {plan.sweep_id}"):
             store = Store.open(home.database_url)
+            headline.append(
+                f"Ray at {cluster.address}: {cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs. "
+                f"Database {store.database.shown}"
+            )
             store.record_plan(plan)
             watcher.started(plan, headline)
             with _mirror(home, plan.sweep_id) as mirror, analyst() as fits:
@@ -112,10 +104,6 @@ def run_sweep(
     return Outcome(plan.sweep_id, tuple(runs), behind)
 
 
-def _plan(sweep: Sweep, profile: Profile) -> SweepPlan:
-    return expand(sweep, profile, read_recipe)
-
-
 @contextmanager
 def _mirror(home: Home, sweep_id: str) -> Iterator[subprocess.Popen[bytes]]:
     """Keep a process beside the driver that copies rows to MLflow; its troubles are its own."""
@@ -126,7 +114,8 @@ def _mirror(home: Home, sweep_id: str) -> Iterator[subprocess.Popen[bytes]]:
             _mirror_command(home, sweep_id, ["--parent", str(os.getpid())]),
             stdout=output,
             stderr=output,
-            preexec_fn=_as_side_process,
+            start_new_session=True,
+            preexec_fn=_yield_to_runs,
         )
     try:
         yield process
@@ -137,11 +126,11 @@ def _mirror(home: Home, sweep_id: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def _mirror_command(home: Home, sweep_id: str, more: list[str]) -> list[str]:
     mirror = [sys.executable, "-m", "scalerl_lab.store.mirror"]
-    return [*mirror, "--database", home.database_url, "--mlflow", home.mlflow_uri, "--sweep", sweep_id, *more]
+    places = ["--database", home.database_url, "--mlflow", home.mlflow_uri]
+    return [*mirror, *places, "--artifacts", str(home.mlflow_artifacts), "--sweep", sweep_id, *more]
 
 
-def _as_side_process() -> None:
-    die_with_parent()
+def _yield_to_runs() -> None:
     os.nice(10)
 
 
@@ -159,9 +148,3 @@ def _drained(mirror: subprocess.Popen[bytes], home: Home, sweep_id: str) -> bool
     except subprocess.TimeoutExpired:
         return False
     return last.returncode == 0
-
-
-def _without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
