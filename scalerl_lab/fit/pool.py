@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, finite_interval, interval_of
 from scalerl_lab.fit.law import Floats, hours_to_reach
@@ -23,6 +25,8 @@ from scalerl_lab.records import EvalPoint, Interval
 
 _STEP = 0.001
 _GRID: Floats = np.linspace(0.0, 1.0, 1001)
+_NUM_FFT = 2048
+"""At least 2 M - 1, so that nothing wraps around."""
 _SPREADS: Floats = 0.01 * np.exp(0.7 * np.linspace(-2.0, 2.0, 9))
 _SPREAD_PRIOR: Floats = np.exp(-0.5 * np.linspace(-2.0, 2.0, 9) ** 2)
 
@@ -111,9 +115,9 @@ def pool(fitted: Sequence[FittedCurve]) -> PooledCeiling | None:
 def ceiling_difference(arm: PooledCeiling, control: PooledCeiling) -> CeilingDifference:
     """Posterior of the arm's ceiling minus the control's, with one seed-to-seed spread for both."""
     values = np.linspace(-1.0, 1.0, 2 * _GRID.size - 1)
-    mass = np.zeros(values.size)
-    for prior, of_arm, of_control in zip(_SPREAD_PRIOR, arm.likelihood, control.likelihood, strict=True):
-        mass += prior * np.convolve(of_arm, of_control[::-1])
+    spectra = np.fft.rfft(arm.likelihood, _NUM_FFT) * np.fft.rfft(control.likelihood[:, ::-1], _NUM_FFT)
+    # A transform leaves rounding of either sign where there is nothing.
+    mass = np.maximum(np.fft.irfft(_SPREAD_PRIOR @ spectra, _NUM_FFT)[: values.size], 0.0)
     mass /= mass.sum()
     return CeilingDifference(interval=_interval(values, mass), values=values, mass=mass)
 
@@ -147,17 +151,21 @@ def _seed_likelihood(ceilings: Floats) -> Floats:
     density: Floats = np.bincount(below, 1.0 - share, _GRID.size).astype(np.float64)
     density = density + np.bincount(below + 1, share, _GRID.size)
     density = density / density.sum()
-    offsets = np.arange(-(_GRID.size - 1), _GRID.size) * _STEP
-    rows = []
-    for spread in _SPREADS:
-        kernel = np.exp(-0.5 * (offsets / spread) ** 2)
-        reach = np.flatnonzero(kernel > 1e-12)
-        kernel = kernel[reach[0] : reach[-1] + 1]
-        # The normal is cut to [0, 1]: near the bounds less of it remains.
-        inside = np.convolve(np.ones(_GRID.size), kernel, mode="same")
-        rows.append(np.convolve(density, kernel, mode="same") / inside)
+    kernels, inside = _kernels()
+    smooth: Floats = np.fft.irfft(np.fft.rfft(density, _NUM_FFT) * kernels, _NUM_FFT)[:, : _GRID.size]
     # The floor stands for a seed that is of another kind; it keeps logarithms finite.
-    return np.stack(rows) + 1e-9
+    likelihood: Floats = np.maximum(smooth, 0.0) / inside + 1e-9
+    return likelihood
+
+
+@cache
+def _kernels() -> tuple[NDArray[np.complex128], Floats]:
+    """Spectra of the normals of each spread, [T, F], and the part of each inside [0, 1], [T, M]."""
+    place = np.arange(_NUM_FFT)
+    offset = np.minimum(place, _NUM_FFT - place) * _STEP
+    spectra = np.fft.rfft(np.exp(-0.5 * (offset / _SPREADS[:, None]) ** 2))
+    inside: Floats = np.fft.irfft(np.fft.rfft(np.ones(_GRID.size), _NUM_FFT) * spectra, _NUM_FFT)
+    return spectra, inside[:, : _GRID.size]
 
 
 def _interval(values: Floats, mass: Floats) -> Interval:
