@@ -74,7 +74,11 @@ class Alternate:
 
 
 class OneByOne(Alternate):
-    """Generate one batch, train on it, repeat: every lag is 0."""
+    """Generate one batch, train on it, repeat: every lag is 0.
+
+    Worked number: before step 5 batch 5 is generated whole, and nothing else is in flight.
+    Source: ScaleRL section 3.1, PPO-off-policy-1.
+    """
 
     def num_blocks(self, cfg: Sync) -> int:  # type: ignore[override]
         """One."""

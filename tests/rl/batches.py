@@ -20,6 +20,7 @@ from scalerl_lab.rl.curriculum import CURRICULA
 from scalerl_lab.rl.filters import FILTERS
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS
 from scalerl_lab.rl.losses import LOSSES, token_loss
+from scalerl_lab.rl.off_policy import SCHEDULES
 
 LIMIT = 20
 
@@ -34,6 +35,7 @@ AGGREGATION_CHOICES = choices(recipe.Aggregation)
 ADVANTAGE_CHOICES = choices(recipe.Advantage)
 LENGTH_CHOICES = choices(recipe.LengthControl)
 CURRICULUM_CHOICES = choices(recipe.Curriculum)
+OFF_POLICY_CHOICES = choices(recipe.OffPolicy)
 FILTER_CHOICES = get_args(Recipe.model_fields["zero_variance"].annotation)
 
 TABLES = {
@@ -42,6 +44,7 @@ TABLES = {
     "advantage": (ADVANTAGES, ADVANTAGE_CHOICES),
     "length_control": (LENGTH_CONTROLS, LENGTH_CHOICES),
     "curriculum": (CURRICULA, CURRICULUM_CHOICES),
+    "off_policy": (SCHEDULES, OFF_POLICY_CHOICES),
     "zero_variance": (FILTERS, FILTER_CHOICES),
 }
 

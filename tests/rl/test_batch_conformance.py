@@ -17,6 +17,7 @@ from scalerl_lab.rl.curriculum import CURRICULA, prompt_order
 from scalerl_lab.rl.filters import FILTERS, kept_prompts
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, shaped_reward, thinking_budgets
 from scalerl_lab.rl.losses import LOSSES, token_loss
+from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of
 from tests.rl.batches import LOSS_CHOICES, TABLES, floats, random_rows
 
 ROWS = [(choice, name) for choice, (table, _) in TABLES.items() for name in table]
@@ -31,7 +32,7 @@ def test_tables_cover_the_configuration_exactly(choice: str) -> None:
 @pytest.mark.parametrize("choice", TABLES)
 def test_tables_cannot_be_changed(choice: str) -> None:
     with pytest.raises(TypeError):
-        TABLES[choice][0]["another"] = None  # type: ignore[index]
+        TABLES[choice][0]["another"] = None
 
 
 @pytest.mark.parametrize(("choice", "name"), ROWS)
@@ -73,19 +74,31 @@ def probe_curriculum(cfg: Any) -> Any:
     return [order.next_prompts(5) for _ in range(30)]
 
 
+def probe_off_policy(cfg: Any) -> Any:
+    schedule = schedule_of(cfg)
+    return schedule.num_blocks(cfg), [
+        (step, batch, schedule.share(cfg, step, batch))
+        for step in range(40)
+        for batch in range(step, schedule.last_batch(cfg, step) + 1)
+    ]
+
+
 PROBES: dict[str, Callable[[Any], Any]] = {
     "loss": probe_loss,
     "aggregation": probe_aggregation,
     "advantage": probe_advantage,
     "length_control": probe_length_control,
     "curriculum": probe_curriculum,
+    "off_policy": probe_off_policy,
 }
 
 
 def changed(cfg: Strict, field: str) -> Strict:
     """The choice with another allowed value of one field."""
     value = getattr(cfg, field)
+    # 0.5 comes first, so that a whole number (all defaults are even) stays one.
     candidates = [value + " more"] if isinstance(value, str) else [value * 0.5, value * 0.9, value * 1.1]
+
     for candidate in candidates:
         try:
             return type(cfg).model_validate({**cfg.model_dump(), field: candidate})
@@ -105,7 +118,7 @@ FIELDS = [
 
 
 def test_there_are_fields_and_every_choice_with_fields_is_probed() -> None:
-    assert len(FIELDS) >= 11
+    assert len(FIELDS) >= 13
     assert TABLES.keys() - PROBES.keys() == {"zero_variance"}  # a bare word, no fields
 
 
@@ -168,7 +181,7 @@ def test_losses_are_proportional_to_the_advantage(name: str) -> None:
 @pytest.mark.parametrize("name", AGGREGATIONS)
 def test_weights_are_never_negative_and_vanish_outside_the_mask(name: str) -> None:
     rows = random_rows(seed=6)
-    cfg = TABLES["aggregation"][1][name]()  # type: ignore[index]
+    cfg = TABLES["aggregation"][1][name]()
     weight_BT = weights(cfg, rows.mask_BT, rows.prompt_index_B, rows.num_prompts, 20)
     assert weight_BT.dtype == rows.mask_BT.dtype
     assert (weight_BT[rows.mask_BT > 0] > 0).all()
@@ -177,7 +190,7 @@ def test_weights_are_never_negative_and_vanish_outside_the_mask(name: str) -> No
 
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_advantages_order_completions_as_rewards_do(name: str) -> None:
-    cfg = TABLES["advantage"][1][name]()  # type: ignore[index]
+    cfg = TABLES["advantage"][1][name]()
     got = advantages(cfg, floats(0.2, 1, -1, -0.5), torch.zeros(4, dtype=torch.long), 1)
     assert got.argsort().tolist() == [2, 3, 0, 1]
     assert got.shape == (4,)
@@ -191,7 +204,7 @@ def test_filters_keep_prompts_with_both_outcomes(name: str) -> None:
 
 @pytest.mark.parametrize("name", LENGTH_CONTROLS)
 def test_length_controls_never_reward_length_nor_touch_wrong_answers(name: str) -> None:
-    cfg = TABLES["length_control"][1][name]()  # type: ignore[index]
+    cfg = TABLES["length_control"][1][name]()
     lengths = torch.arange(1, 101)
     right = shaped_reward(cfg, torch.ones(100, dtype=torch.float64), lengths, 100)
     assert (right.diff() <= 0).all()
@@ -202,7 +215,7 @@ def test_length_controls_never_reward_length_nor_touch_wrong_answers(name: str) 
 
 @pytest.mark.parametrize("name", LENGTH_CONTROLS)
 def test_budgets_and_phrases_come_together(name: str) -> None:
-    cfg = TABLES["length_control"][1][name]()  # type: ignore[index]
+    cfg = TABLES["length_control"][1][name]()
     budgets = thinking_budgets(cfg, 100, 16, torch.Generator().manual_seed(0))
     assert (budgets is None) == (interruption_phrase(cfg) is None)
     if budgets is not None:
@@ -212,7 +225,24 @@ def test_budgets_and_phrases_come_together(name: str) -> None:
 
 @pytest.mark.parametrize("name", CURRICULA)
 def test_curricula_say_when_the_pool_is_dry(name: str) -> None:
-    cfg = TABLES["curriculum"][1][name]()  # type: ignore[index]
+    cfg = TABLES["curriculum"][1][name]()
     order = prompt_order(cfg, 3, seed=0)
     assert order.next_prompts(4) is None
     assert sorted(order.next_prompts(3) or []) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_deliver_whole_batches_and_never_undo(name: str) -> None:
+    """Before its step a batch is whole; it only grows; and no more than the declared blocks are in flight."""
+    cfg = TABLES["off_policy"][1][name]()
+    schedule = schedule_of(cfg)
+    written: dict[int, Any] = {}
+    for step in range(40):
+        in_flight = range(step, schedule.last_batch(cfg, step) + 1)
+        assert 1 <= len(in_flight) <= schedule.num_blocks(cfg)
+        for batch in in_flight:
+            share = schedule.share(cfg, step, batch)
+            assert written.get(batch, 0) <= share <= 1
+            assert share > 0
+            written[batch] = share
+        assert written[step] == 1
