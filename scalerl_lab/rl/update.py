@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -16,6 +16,10 @@ from scalerl_lab.rl.rollout import Verified
 
 _MICRO_BATCH_TOKENS = 32768
 """Rows times width that one backward pass may hold."""
+_PARTS = 3
+"""Backward passes of a step; more would cost more in overhead than they save in padding."""
+_BY_TOKEN = ("tokens_BT", "response_mask_BT", "gen_logp_BT", "weight_BT")
+_BY_ROW = ("prompt_index_B", "advantage_B")
 
 
 @dataclass(slots=True)
@@ -83,26 +87,36 @@ def update(
         tally.dropped += completions.num_prompts
         return 0
     tally.dropped += completions.num_prompts - batch.num_prompts
-    loss = 0.0
-    for micro in split(batch, _num_micro(batch)):
-        loss += _backward(learner, recipe, micro, tally)
+    lengths = _row_lengths(batch)
+    loss = sum(_backward(learner, recipe, micro, tally) for micro in _micro_batches(batch, lengths))
     norm = learner.apply_gradient(step)
     if norm is None or not math.isfinite(loss):
         return None
     tally.updates += 1
     tally.grad_norm += norm
-    return shape.training_flops(_row_lengths(batch))
+    return shape.training_flops(lengths.tolist())
 
 
-def _row_lengths(batch: TrainBatch) -> list[int]:
-    """Tokens of each row: the policy writes the last one, so the mask ends where the row does."""
+def _row_lengths(batch: TrainBatch) -> torch.Tensor:
+    """Tokens of each row (B,): the policy writes the last one, so the mask ends where the row does."""
     place_T = torch.arange(1, batch.tokens_BT.shape[1] + 1, device=batch.tokens_BT.device)
-    lengths: list[int] = ((batch.response_mask_BT > 0) * place_T).amax(1).tolist()
-    return lengths
+    return ((batch.response_mask_BT > 0) * place_T).amax(1)
 
 
-def _num_micro(batch: TrainBatch) -> int:
-    return min(batch.num_rows, math.ceil(batch.tokens_BT.numel() / _MICRO_BATCH_TOKENS))
+def _micro_batches(batch: TrainBatch, lengths: torch.Tensor) -> list[TrainBatch]:
+    """Rows of like length together, each part cut to its longest row: less padding to compute."""
+    by_length = lengths.argsort(stable=True)
+    num_micro = max(_PARTS, math.ceil(batch.tokens_BT.numel() / _MICRO_BATCH_TOKENS))
+    parts = split(_rows_of(batch, by_length), min(num_micro, batch.num_rows))
+    return [_cut(part, int(_row_lengths(part).max())) for part in parts]
+
+
+def _rows_of(batch: TrainBatch, rows: torch.Tensor) -> TrainBatch:
+    return replace(batch, **{name: getattr(batch, name)[rows] for name in (*_BY_TOKEN, *_BY_ROW)})
+
+
+def _cut(batch: TrainBatch, width: int) -> TrainBatch:
+    return replace(batch, **{name: getattr(batch, name)[:, :width] for name in _BY_TOKEN})
 
 
 def _backward(learner: TorchLearner, recipe: Recipe, micro: TrainBatch, tally: Tally) -> float:
