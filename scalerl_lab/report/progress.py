@@ -31,25 +31,28 @@ SHARE_PER_LINE = 0.10
 """Without a terminal, the totals are said each time another such share of the budget is used."""
 
 
-def renderable(view: ProgressView) -> RenderableType:
-    """The state of a sweep as a table with its totals, for a terminal of 100 columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
-    table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=26)
+def renderable(view: ProgressView, width: int = 100) -> RenderableType:
+    """The state of a sweep as a table with its totals, with as many columns as the terminal is wide for."""
+    with_bar, with_cause, with_interval = width >= 112, width >= 100, width >= 84
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("status", no_wrap=True)
     table.add_column("GPU-hours", no_wrap=True, justify="right")
-    table.add_column("", no_wrap=True)
-    table.add_column("pass rate", no_wrap=True, justify="right")
-    table.add_column("ceiling, 80 %", no_wrap=True)
-    table.add_column("last decision", no_wrap=True, overflow="ellipsis")
+    if with_bar:
+        table.add_column("", no_wrap=True)
+    table.add_column("rate", no_wrap=True, justify="right")
+    table.add_column("ceiling, 80 %" if with_interval else "ceiling", no_wrap=True)
+    table.add_column("decision", no_wrap=True, overflow="ellipsis")
     for row in view.rows:
+        last = row.last_decision
         table.add_row(
             _label(row),
             Text(row.status.value, style=STATUS_STYLE[row.status]),
             f"{hours(row.gpu_hours)}/{hours(row.granted_gpu_hours)}",
-            _bar(row),
+            *([_bar(row)] if with_bar else []),
             rate(row.pass_rate),
-            _ceiling(row),
-            _decision(row.last_decision),
+            _ceiling(row, with_interval),
+            _decision(last) if with_cause or last is None else last.action.value,
         )
     return Group(table, Text(totals_line(view)))
 
@@ -117,12 +120,11 @@ def _bar(row: ProgressRow) -> Text:
     return Text("━" * filled, style=STATUS_STYLE[row.status]) + Text("─" * (BAR_CELLS - filled), style="dim")
 
 
-def _ceiling(row: ProgressRow) -> Text:
+def _ceiling(row: ProgressRow, with_interval: bool) -> Text:
     if row.ceiling is None:
         return Text(ABSENT, style="dim")
-    return Text(
-        f"{rate(row.ceiling.median)} {span80(row.ceiling)}", style="" if row.identified else "dim italic"
-    )
+    text = rate(row.ceiling.median) + (f" {span80(row.ceiling)}" if with_interval else "")
+    return Text(text, style="" if row.identified else "dim italic")
 
 
 def _decision(decision: Decision | None) -> str:
@@ -189,4 +191,4 @@ class ProgressConsole:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
             self._live.start()
-        self._live.update(renderable(view), refresh=True)
+        self._live.update(renderable(view, self._console.width), refresh=True)

@@ -54,13 +54,13 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
     """Each run of a sweep with its newest point, fit and decision."""
     plan, budget = store.plan(sweep_id), store.budget(sweep_id)
     fits = store.latest_fits(sweep_id)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("run", "status"):
         table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=26)
-    for column in ("GPU-hours", "pass rate"):
+    for column in ("GPU-hours", "rate"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("ceiling, 80 %", no_wrap=True)
-    table.add_column("last decision", overflow="ellipsis", no_wrap=True)
+    table.add_column("last decision", overflow="ellipsis", no_wrap=True, min_width=8)
     states = store.run_states(sweep_id)
     for state in states:
         fit = fits[state.planned.run_id][0] if state.planned.run_id in fits else None

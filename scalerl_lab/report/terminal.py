@@ -25,7 +25,7 @@ from scalerl_lab.report.words import (
     span80,
 )
 
-ARM_WIDTH = 24
+ARM_WIDTH = 20
 VERDICT_STYLE = {
     Verdict.CONTROL: "bold",
     Verdict.RAISES: "bold green",
@@ -112,7 +112,7 @@ def _verdicts(found: Ceilings) -> Table:
 
 
 def _details(found: Ceilings) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 1))
+    grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=ARM_WIDTH, min_width=_arm_width(found))
     grid.add_column(overflow="fold")
     for row in found.arms:
@@ -143,7 +143,7 @@ def _compute(found: Ceilings) -> Table:
 
 
 def _table(found: Ceilings, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=True, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(
         "arm", no_wrap=True, overflow="ellipsis", max_width=ARM_WIDTH, min_width=_arm_width(found)
     )
