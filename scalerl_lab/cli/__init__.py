@@ -16,10 +16,10 @@ from __future__ import annotations
 import click
 
 from scalerl_lab.cli.group import LabGroup
-from scalerl_lab.cli.report import report
-from scalerl_lab.cli.sweep import sweep
-from scalerl_lab.cli.ui import ui
-from scalerl_lab.cli.why import why
+from scalerl_lab.cli.report import report_commands
+from scalerl_lab.cli.sweep import sweep_commands
+from scalerl_lab.cli.ui import ui_command
+from scalerl_lab.cli.why import why_command
 
 
 @click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +40,7 @@ def lab() -> None:
     """
 
 
-for command in (sweep, why, report, ui):
+for command in (sweep_commands, why_command, report_commands, ui_command):
     lab.add_command(command)
 
 

@@ -10,12 +10,12 @@ from scalerl_lab.cli.places import existing_store, print_json, print_rich, resol
 from scalerl_lab.errors import UserError
 
 
-@click.group()
-def report() -> None:
+@click.group("report")
+def report_commands() -> None:
     """What a sweep found, recomputed from its points."""
 
 
-@report.command("ceilings")
+@report_commands.command("ceilings")
 @click.argument("sweep", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per arm, with a header.")
@@ -31,9 +31,14 @@ def ceilings_command(sweep: str | None, as_json: bool, as_csv: bool, html: Path 
     With 80 % intervals, the probability that the difference exceeds the margin, efficiency at the pooled
     ceiling, GPU-hours to a common level, and GPU-hours used and saved.
 
-    JSON: sweep (sweep_id, name, profile, meter, flops_per_gpu_hour, margin, demanded_probability,
-    pooled_ceiling, common_level), arms (one object per arm; intervals as median, low80, high80, low95,
-    high95), totals. CSV has the same numbers, intervals spread over columns.
+    JSON: sweep (sweep_id, name, profile, meter, flops_per_gpu_hour, fit_start_gpu_hours, margin,
+    demanded_probability, pooled_ceiling, common_level); arms, each with arm, role, about, changes, seeds,
+    run_ids, status, verdict, detail, identified, ceiling, difference, probability_below_margin,
+    probability_above_margin, efficiency, efficiency_ceiling, efficiency_at_own_ceiling, midpoint_gpu_hours,
+    pass_rate_at_budget (and _low80, _high80, _measured), gpu_hours_to_level (and _low80, _high80),
+    budget_gpu_hours, used_gpu_hours, saved_gpu_hours, extended_gpu_hours; totals (runs, reused_runs,
+    full_budget_gpu_hours, cap_gpu_hours, used_gpu_hours, billed_gpu_hours, lost_gpu_hours, saved_gpu_hours,
+    extended_gpu_hours). An interval is median, low80, high80, low95, high95; in CSV it is five columns.
     """
     if as_json and as_csv:
         raise UserError("give --json or --csv, not both")

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from scalerl_lab.launch.sweep_run import Outcome
 
 
-@click.group()
-def sweep() -> None:
+@click.group("sweep")
+def sweep_commands() -> None:
     """A question over recipes: plan it, run it, see where it stands."""
 
 
-@sweep.command("plan")
+@sweep_commands.command("plan")
 @click.argument("file")
 @click.option("--profile", metavar="NAME", help="Profile to plan for; laptop where no GPU is visible.")
 @click.option("--price", type=click.FloatRange(min=0.0, min_open=True), help="Money per GPU-hour.")
@@ -52,7 +52,7 @@ def plan_command(file: str, profile: str | None, price: float | None, as_json: b
     print_rich(plan_table(plan, price))
 
 
-@sweep.command("run")
+@sweep_commands.command("run")
 @click.argument("file")
 @click.option(
     "--profile", metavar="NAME", help="Profile to run under; without it, laptop where Ray sees no GPU."
@@ -76,7 +76,7 @@ def run_command(file: str, profile: str | None, address: str | None) -> None:
     _say_what_is_left(outcome)
 
 
-@sweep.command("list")
+@sweep_commands.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def list_command(as_json: bool) -> None:
     """List the sweeps on record, newest first.
@@ -92,7 +92,7 @@ def list_command(as_json: bool) -> None:
         print_rich(sweeps_table(rows))
 
 
-@sweep.command("status")
+@sweep_commands.command("status")
 @click.argument("sweep", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def status_command(sweep: str | None, as_json: bool) -> None:

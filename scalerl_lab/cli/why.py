@@ -7,13 +7,13 @@ import click
 from scalerl_lab.cli.places import existing_store, print_json, print_rich
 
 
-@click.command()
+@click.command("why")
 @click.argument("run")
 @click.option(
     "--sweep", metavar="SWEEP", help="Only the decisions that this sweep took; all sweeps otherwise."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
-def why(run: str, sweep: str | None, as_json: bool) -> None:
+def why_command(run: str, sweep: str | None, as_json: bool) -> None:
     """Say why a run was continued, killed, extended or finished.
 
     RUN is an id, the start of one, or arm:seed. Each decision is told as its sentence with the numbers,

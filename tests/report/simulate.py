@@ -134,16 +134,17 @@ def simulate(
 
 def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...]) -> None:
     sweep = sim.plan.sweep
+    control = [
+        fit_curve("c", s.points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
+        for s in sim.states
+        if s.planned.role is Role.CONTROL
+    ]
+    base = pool(control)
     for num in _decided_at(run, truth, curve):
         seen = curve[:num]
         last = num == len(curve)
         fitted = fit_curve(run.run_id, seen, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
-        control = [
-            fit_curve("c", s.points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
-            for s in sim.states
-            if s.planned.role is Role.CONTROL
-        ]
-        pooled, base = pool([fitted]), pool(control)
+        pooled = pool([fitted])
         difference = ceiling_difference(pooled, base) if pooled and base else None
         action, cause = Action.CONTINUE, Cause.WITHIN_MARGIN if fitted.identified else Cause.NOT_IDENTIFIED
         if last and truth.status is RunStatus.KILLED:
