@@ -38,7 +38,7 @@ def group_std(cfg: GroupStdAdvantage, centred_B: Tensor, prompt_index_B: Tensor,
 
     sd_p is the unbiased one, sqrt(sum c^2 / (G - 1)), as in torch.std.
     Worked number: rewards (1, -1, -1, -1) have mean -0.5 and sd 1: A = (1.5, -0.5, -0.5, -0.5).
-    Source: GRPO (arXiv 2402.03300) Eq. 3; ScaleRL section 2 ("prompt level").
+    Source: GRPO (arXiv 2402.03300); ScaleRL section 2 ("prompt level").
     """
     freedom_P = (rows_per_prompt(prompt_index_B, num_prompts) - 1).clamp(min=1)
     sd_P = (sum_per_prompt(centred_B.square(), prompt_index_B, num_prompts) / freedom_P).sqrt()

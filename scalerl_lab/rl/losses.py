@@ -101,7 +101,7 @@ def gspo(
 
     Worked number: log-ratios (0.02, -0.01) give s = exp(0.005) = 1.005013; with clip_high 0.004 and A = 1
     both tokens have loss -1.004 and no gradient; with A = -1, loss 1.005013 each.
-    Source: GSPO (arXiv 2507.18071) Eq. 5 and its token form Eq. 13; ScaleRL section 3.2.
+    Source: GSPO (arXiv 2507.18071), sequence and token form; ScaleRL section 3.2.
     """
     length_B1 = inside_BT.sum(dim=1, keepdim=True).clamp(min=1)
     mean_B1 = (logp_BT - gen_logp_BT).detach().sum(dim=1, keepdim=True) / length_B1
