@@ -1,6 +1,6 @@
 """The process that tells MLflow what is on record: one experiment per sweep, one run per run.
 
-    python -m scalerl_lab.store.mirror --database URL --mlflow URI --sweep ID [--once] [--parent PID]
+    python -m scalerl_lab.store.mirror --database URL --mlflow URI --sweep ID [--once | --parent PID]
 
 It reads the outbox, sends, and takes off what was sent. An outage makes it wait and try again; a death
 between sending and taking off makes it ask MLflow what it has, so nothing is ever there twice. This is
@@ -41,7 +41,6 @@ _BATCH = 400
 _MAX_RUNS, _MAX_METRICS, _MAX_PARAMS = 50_000, 1000, 100
 _POLL_S = 1.0
 _BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)
-_LAST_TRY_S = 15.0
 _LOCK_WAIT_S = 30.0
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -249,9 +248,10 @@ def _shown(uri: str) -> str:
 class _Stop:
     """Set by SIGTERM, SIGINT or the parent's death; from then on the process has bounded time left."""
 
-    def __init__(self, parent: int | None) -> None:
+    def __init__(self, parent: int | None, last_try_s: float) -> None:
         self.asked = False
         self._parent = parent
+        self._last_try_s = last_try_s
         if parent is not None:
             signal_at_parents_death(signal.SIGTERM)
         signal.signal(signal.SIGTERM, self._on_signal)
@@ -265,7 +265,7 @@ class _Stop:
         """End after one last try."""
         if not self.asked:
             self.asked = True
-            signal.setitimer(signal.ITIMER_REAL, _LAST_TRY_S)
+            signal.setitimer(signal.ITIMER_REAL, self._last_try_s)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than there is a reason to live."""
@@ -323,12 +323,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--database", required=True, help="URL of the lab's database")
     parser.add_argument("--mlflow", required=True, help="MLflow's tracking URI")
     parser.add_argument("--sweep", required=True, help="id of the sweep")
-    parser.add_argument(
-        "--artifacts", type=Path, help="folder of MLflow's files"
-    )
+    parser.add_argument("--artifacts", type=Path, help="folder of MLflow's files")
     parser.add_argument("--once", action="store_true", help="send what waits, then end")
     parser.add_argument("--again", action="store_true", help="first queue the whole sweep anew")
     parser.add_argument("--parent", type=int, help="end when this process is gone, after one last try")
+    parser.add_argument("--last-try", type=float, default=8.0, help="seconds for that; default 8")
     return parser.parse_args(argv)
 
 
@@ -340,7 +339,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = _arguments(argv)
     os.environ.update(_ENVIRONMENT)
-    stop = _Stop(given.parent)
+    stop = _Stop(given.parent, given.last_try)
     try:
         store = Store.open(given.database)
         with store.database.lock(f"mirror.{given.sweep}", wait_s=_LOCK_WAIT_S):

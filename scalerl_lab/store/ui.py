@@ -160,7 +160,10 @@ def serve_ui(
     if mlflow_uri.startswith(("http://", "https://")):
         _tell_pages(mlflow_uri, open_browser, tell)
         return
-    with ui_server(mlflow_uri, artifacts, host=host, port=port) as address, suppress(KeyboardInterrupt):
+    # A shell starts what runs in its background deaf to Ctrl-C's signal; a supervisor sends the other one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), ui_server(mlflow_uri, artifacts, host=host, port=port) as address:
         _tell_pages(address, open_browser, tell)
         tell("Ctrl-C ends it.")
         signal.pause()

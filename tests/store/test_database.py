@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,37 +16,10 @@ from scalerl_lab.store import Store
 from scalerl_lab.store.database import Database
 from scalerl_lab.store.tables import CheckpointTable, LedgerTable, OutboxTable, PointTable, TrialTable
 from tests.store import story
+from tests.store.processes import fork, python
 
 SWEEP = "5feeb0000001"
 CONTROL = story.run_id("control", 0)
-
-
-def python(body: str, *arguments: str) -> subprocess.Popen[str]:
-    """Run a script in a process of its own."""
-    script = "import sys, os\nfrom scalerl_lab.store import Store\nfrom tests.store import story\n" + body
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-def fork(num: int, work: object, *arguments: object) -> list[int]:
-    """Run a function in forked processes; returns their exit codes."""
-    children = []
-    for number in range(num):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                work(number, *arguments)  # type: ignore[operator]
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def test_24_processes_write_to_one_database(url: str) -> None:
