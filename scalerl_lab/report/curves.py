@@ -196,6 +196,8 @@ def _points(axes: Frame, run: RunView) -> list[Markup]:
         cross = f"M{x - 4.5:.1f},{y - 4.5:.1f}l9,9m0,-9l-9,9"
         out.append(el("path", d=cross, class_="killed"))
         text = f"killed at {short_hours(shown[-1].gpu_hours)}"
-        side = " end" if x > WIDTH * 0.7 else ""
-        out.append(el("text", text, x=x + 6 if side else x, y=y + 20, class_=f"killtext{side}"))
+        # Below and to the right the curve is flat; only near the edge must the words go to the left.
+        at_edge = x > WIDTH - 95
+        place = {"x": x + 6, "y": y + 36} if at_edge else {"x": x - 7, "y": y + 25}
+        out.append(el("text", text, **place, class_="killtext end" if at_edge else "killtext"))
     return out
