@@ -21,12 +21,10 @@ def with_range(interval: Interval, digits: int = 3) -> str:
 
 
 def probability(value: float) -> str:
-    """A probability that never rounds to certainty: 0.97, 0.993, > 0.999, < 0.001."""
+    """A probability that never rounds to certainty: 0.947, > 0.999, < 0.001."""
     if value > 0.999:
         return "> 0.999"
-    if value < 0.001:
-        return "< 0.001"
-    return f"{value:.3f}" if value > 0.99 or value < 0.01 else f"{value:.2f}"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def midpoints(gpu_hours: float, midpoint: Interval | None) -> str:

@@ -50,7 +50,7 @@ def test_a_tied_arm_goes_on() -> None:
     decision = decide(run_state(RUNNING), TIED, [], CONTROLS, sweep=sweep(), free_gpu_hours=0.0)
     assert (decision.action, decision.cause) == (Action.CONTINUE, Cause.WITHIN_MARGIN)
     assert decision.evidence.probability_below is not None
-    assert f"with probability {decision.evidence.probability_below:.2f} (0.95 demanded)" in decision.reason
+    assert f"with probability {decision.evidence.probability_below:.3f} (0.95 demanded)" in decision.reason
 
 
 def test_what_is_not_identified_goes_on() -> None:
