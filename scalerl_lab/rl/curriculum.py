@@ -79,7 +79,7 @@ class PromptOrder:
             if len(batch) == num:
                 return batch
             self._epoch += 1
-            self._queue = waiting + self._order_of(self._epoch)
+            self._queue = self._order_of(self._epoch)
 
     def record(self, prompt: int, pass_rate: float) -> None:
         """Note the share of correct completions of a prompt, before any prompt is dropped from the batch.
