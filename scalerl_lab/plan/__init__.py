@@ -1,8 +1,8 @@
 """From a question to the runs that answer it, with stable ids and a bill; nothing is spent here.
 
-Files: ``expand`` the way from a sweep to a plan; ``arms`` what each kind of question asks for; ``axis``
-points and coupled fields; ``changes`` in what two recipes differ; ``identity`` the hashes; ``sweep_plan``
-the result; ``describe`` the rows of the bill.
+Files: ``expand`` the way from a sweep to a plan; ``arms`` what each kind of question asks for; ``variant``
+an arm before its seeds are drawn; ``axis`` points and coupled fields; ``changes`` in what two recipes
+differ; ``identity`` the hashes; ``sweep_plan`` the result; ``describe`` the rows of the bill.
 
 To add a kind of question: a model in ``config.sweep`` and a case in ``arms``. The same question gives the
 same plan, whatever the order of its keys. This room reads no database and starts nothing.

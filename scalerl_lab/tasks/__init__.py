@@ -1,7 +1,7 @@
 """Prompts and verified rewards, with train and held-out splits that never overlap.
 
-Files: ``tokenizer`` a closed vocabulary of whole words; ``chain_arithmetic`` chains of signed
-operations modulo a small prime.
+Files: ``problem`` what every family offers; ``tokenizer`` a closed vocabulary of whole words;
+``chain_arithmetic`` chains of signed operations modulo a small prime.
 
 To add a family: a model in ``config.recipe`` joined to its ``Tasks`` union, a class with the shape of
 ``TaskSet`` here, and one row in ``TASKS``. A prompt's split is a function of the prompt alone, so that no

@@ -102,7 +102,10 @@ def test_retirement_is_for_good() -> None:
     order = prompt_order(NoPositiveResampling(), 3, seed=0)
     order.record(1, 1.0)
     order.record(1, 0.0)
-    assert [sorted(take(order, 2)) for _ in range(4)] == [[0, 2]] * 4
+    resumed = prompt_order(NoPositiveResampling(), 3, seed=0)
+    resumed.load(order.state())
+    for each in (order, resumed):
+        assert [sorted(take(each, 2)) for _ in range(4)] == [[0, 2]] * 4
 
 
 def test_a_late_pass_rate_still_retires_within_the_epoch_that_has_begun() -> None:
