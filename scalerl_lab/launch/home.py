@@ -20,10 +20,11 @@ class Home:
     mlflow_uri: str
 
     @classmethod
-    def from_environment(cls) -> Home:
-        """Read the places from the environment; creates the root folder."""
+    def from_environment(cls, *, create: bool = True) -> Home:
+        """Read the places from the environment; creates the root folder unless told not to."""
         root = Path(os.environ.get("LAB_HOME", ".lab")).expanduser().resolve()
-        root.mkdir(parents=True, exist_ok=True)
+        if create:
+            root.mkdir(parents=True, exist_ok=True)
         return cls(
             root=root,
             database_url=os.environ.get("LAB_DATABASE_URL") or f"sqlite:///{root / 'lab.db'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ def run_sweep(
     home = Home.from_environment()
     where = address or ("local" if open_choice else plan.profile.ray.address)
     cluster = ray_tune.connect(where, plan.profile.ray.num_cpus if where == "local" else None)
+    # Ray answers SIGTERM with a stack trace; here it means the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         headline = []
         if open_choice and cluster.gpus:
@@ -102,6 +105,10 @@ def run_sweep(
     finally:
         ray_tune.disconnect()
     return Outcome(plan.sweep_id, tuple(runs), behind)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager

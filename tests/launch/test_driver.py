@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scalerl_lab.plan import SweepPlan, expand
 
 from scalerl_lab.config.profile import FlopsMeter, Profile
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.run_folder import RunFolder
+from scalerl_lab.plan import SweepPlan, expand
 from scalerl_lab.records import (
     Action,
     Cause,
