@@ -1,12 +1,16 @@
 """Read-only: what a sweep found, as tables, files and pages.
 
-Files: ``view`` all that a report is made from, read from the store; ``ceilings`` the table of arms, with
-``verdict`` its words and ``efficiency`` B at a given ceiling; ``terminal`` and ``export`` the table as
-text, JSON and CSV; ``page`` the self-contained HTML page with its drawings (``svg``, ``curves``, ``forest``,
-``spend``); ``fit_plot`` one run's fit as a picture; ``plan_table`` a sweep before it starts; ``why`` the
-decisions of a run; ``progress`` a sweep while it runs; ``words`` how numbers are written.
+    view        all that a report is made from, read from the store; fits are recomputed from the points
+    ceilings    the table of arms; ``verdict`` its words and thresholds, ``speed`` hours to a common level
+    terminal    that table as text; ``export`` as JSON and CSV
+    page        as a self-contained HTML page: ``page_parts``, ``curves``, ``forest``, ``caveats``,
+                ``markup``, page.css, page.js
+    fit_plot    one run's fit as a picture, for MLflow
+    plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
+                ``why`` the decisions on a run
+    words       how numbers are written, everywhere
 
-To add a report: a pure function of ``SweepView`` or ``Ceilings``, and a flag in ``cli``. Fits are
-recomputed from the points, so every number can be traced to rows. This room never writes to the store,
-never decides, and never asks the network for anything.
+To add a report: a pure function of ``SweepView`` or ``Ceilings``, and a flag in ``cli``. The same points
+give the same report. This room never writes to the store, never decides, and its pages ask the network
+for nothing.
 """

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +15,9 @@ import pytest
 
 from scalerl_lab.cli import lab
 from scalerl_lab.errors import BudgetError, LabError, LockHeld, ResourceError, StoreError
+from scalerl_lab.launch.sweep_run import Outcome
+from scalerl_lab.records import RunState, RunStatus
+from scalerl_lab.store import Store
 from tests.cli.conftest import Lab
 
 ROOT = Path(__file__).parents[2]
@@ -227,6 +231,59 @@ def test_a_page_that_cannot_be_written(full: Lab, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "cannot write" in result.stderr
     assert full("report", "ceilings", "--json", "--csv").exit_code == 2
+
+
+def test_a_run_ends_with_what_was_found_and_what_is_left(full: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(f"sqlite:///{full.home / 'lab.db'}")
+    sweep_id = store.sweeps()[0].sweep_id
+    states = store.run_states(sweep_id)
+    store.close()
+    asked: list[tuple[object, ...]] = []
+
+    def answer(runs: tuple[RunState, ...], behind: bool) -> None:
+        def run_sweep(
+            path: str, profile: str | None, *, address: str | None, watcher: object, plot: object
+        ) -> Outcome:
+            asked.append((path, profile, address))
+            return Outcome(sweep_id, runs, behind)
+
+        monkeypatch.setattr("scalerl_lab.launch.sweep_run.run_sweep", run_sweep)
+
+    answer(tuple(states), False)
+    done = full("sweep", "run", "loo_16k", "--profile", "laptop", "--address", "auto")
+    assert (done.exit_code, asked) == (0, [("loo_16k", "laptop", "auto")])
+    assert "lowers the ceiling" in done.stdout
+    assert f"lab report ceilings {sweep_id} --html" in done.stdout
+    assert "MLflow still lacks" not in done.stdout
+
+    first, second, *rest = states
+    failed, unfunded = replace(first, status=RunStatus.FAILED), replace(second, status=RunStatus.PLANNED)
+    answer((failed, unfunded, *rest), True)
+    bad = full("sweep", "run", "loo_16k")
+    assert bad.exit_code == 1
+    assert bad.stderr == f"lab: failed for good: control:0. See: lab why {first.planned.run_id}\n"
+    assert "Not started, as the sweep's budget does not cover them: control:1" in bad.stdout
+    assert "MLflow still lacks" in bad.stdout
+
+
+def test_ui_serves_this_home(full: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[object, ...]] = []
+
+    def serve_ui(uri: str, artifacts: Path, *, port: int, open_browser: bool) -> None:
+        served.append((uri, artifacts, port, open_browser))
+
+    monkeypatch.delenv("LAB_MLFLOW_URI", raising=False)
+    monkeypatch.setattr("scalerl_lab.store.serve_ui", serve_ui)
+    assert full("ui", "--port", "5055", "--no-browser").exit_code == 0
+    home = full.home.resolve()
+    assert served == [(f"sqlite:///{home / 'mlflow.db'}", home / "mlartifacts", 5055, False)]
+
+
+def test_ui_without_a_mirror_says_so(empty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAB_MLFLOW_URI", raising=False)
+    result = empty("ui", "--no-browser")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("lab: no MLflow database")
 
 
 def _documented(command: click.Command, *documents: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -44,3 +45,8 @@ def test_the_profile_is_always_said() -> None:
         "Profile laptop: 1 lab GPU-hour = 4.4e7 counted floating-point operations, not an hour of a GPU."
     )
     assert text(FOUND).splitlines()[1].startswith("Profile laptop: 1 lab GPU-hour = 4.4e7")
+
+
+def test_a_wall_meter_is_said_too() -> None:
+    found = replace(FOUND, profile_name="cluster", meter="wall", flops_per_gpu_hour=None)
+    assert meter_line(found) == "Profile cluster: GPU-hours are hours held times devices."
