@@ -130,6 +130,7 @@ class _Arm:
     """An arm's runs, and what their fits say together."""
 
     name: str
+    about: str
     runs: tuple[RunView, ...]
     sound: tuple[RunView, ...]
     """Runs that the law describes: all but the diverged."""
@@ -141,6 +142,11 @@ class _Arm:
         return self.pooled is not None and self.pooled.identified
 
     @property
+    def diverged(self) -> tuple[str, ...]:
+        """How each run diverged that did."""
+        return tuple(text for run in self.runs if (text := run.divergence) is not None)
+
+    @property
     def chosen(self) -> tuple[RunView, ...]:
         """Sound runs with a posterior; only the identified ones where there are any."""
         usable = tuple(run for run in self.sound if run.fitted.draws is not None)
@@ -150,8 +156,9 @@ class _Arm:
 def ceilings(view: SweepView) -> Ceilings:
     """The table of arms of a sweep; the same points give the same table."""
     rule = view.plan.sweep.rule
-    control = _arm("", view.control, None)
-    arms = [_arm(name, view.of_arm(name), control.pooled) for name in view.arms]
+    control = _arm("", "", view.control, None)
+    abouts = {planned.arm: planned.about for planned in describe(view.plan)}
+    arms = [_arm(name, abouts[name], view.of_arm(name), control.pooled) for name in view.arms]
     pooled = _pooled_ceiling(arms, control, rule.margin)
     level = _common_level(arms, rule.margin, rule.kill_probability)
     meter = view.plan.profile.meter
@@ -171,11 +178,11 @@ def ceilings(view: SweepView) -> Ceilings:
     )
 
 
-def _arm(name: str, runs: tuple[RunView, ...], control: PooledCeiling | None) -> _Arm:
+def _arm(name: str, about: str, runs: tuple[RunView, ...], control: PooledCeiling | None) -> _Arm:
     sound = tuple(run for run in runs if run.divergence is None)
     pooled = pool([run.fitted for run in sound])
     difference = None if pooled is None or control is None else ceiling_difference(pooled, control)
-    return _Arm(name, runs, sound, pooled, difference)
+    return _Arm(name, about, runs, sound, pooled, difference)
 
 
 def _pooled_ceiling(arms: Sequence[_Arm], control: _Arm, margin: float) -> float | None:
@@ -204,7 +211,6 @@ def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float
 
 def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level: float | None) -> ArmRow:
     rule = view.plan.sweep.rule
-    abouts = {planned.arm: planned.about for planned in describe(view.plan)}
     first = arm.runs[0].state.planned
     is_control = first.role is Role.CONTROL
     ceiling = arm.pooled.interval if arm.pooled is not None else None
@@ -219,35 +225,29 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
     own = ceiling is not None and pooled is not None and abs(ceiling.median - pooled) > rule.margin
     refits = _refits(view, arm, ceiling.median if own and ceiling is not None else pooled)
     at_budget = _at_budget(arm)
-    diverged = [text for run in arm.runs if (text := run.divergence) is not None]
-    verdict, detail = judge(
-        Finding(
-            is_control=is_control,
-            identified=arm.identified,
-            control_identified=control.identified,
-            failed=not arm.sound or all(run.state.status is RunStatus.FAILED for run in arm.runs)
-            if not diverged
-            else False,
-            diverged="; ".join(diverged) if diverged and not arm.sound else None,
-            probability_below=below,
-            probability_above=above,
-            speed=speed,
-            level=level,
-            killed_at=tuple(kill.gpu_hours for run in arm.sound if (kill := run.kill) is not None),
-            at_budget=at_budget.value if at_budget is not None else None,
-            control_at_budget=control_rate.value
-            if (control_rate := _at_budget(control)) is not None
-            else None,
-        ),
-        margin=rule.margin,
-        demanded=rule.kill_probability,
+    finding = Finding(
+        is_control=is_control,
+        identified=arm.identified,
+        control_identified=control.identified,
+        failed=all(run.state.status is RunStatus.FAILED for run in arm.runs),
+        diverged="; ".join(arm.diverged) if not arm.sound else None,
+        probability_below=below,
+        probability_above=above,
+        speed=speed,
+        level=level,
+        killed_at=tuple(kill.gpu_hours for run in arm.sound if (kill := run.kill) is not None),
+        at_budget=_value(at_budget),
+        control_at_budget=_value(_at_budget(control)),
     )
-    if diverged and arm.sound:
-        detail = f"{len(diverged)} of {len(arm.runs)} seeds diverged ({'; '.join(diverged)}). {detail}"
+    verdict, detail = judge(finding, margin=rule.margin, demanded=rule.kill_probability)
+    if arm.diverged and arm.sound:
+        detail = (
+            f"{len(arm.diverged)} of {len(arm.runs)} seeds diverged ({'; '.join(arm.diverged)}). {detail}"
+        )
     return ArmRow(
         arm=arm.name,
         role=first.role,
-        about=abouts.get(arm.name, ""),
+        about=arm.about,
         changes=first.changes,
         seeds=tuple(run.state.planned.spec.seed for run in arm.runs),
         run_ids=tuple(run.run_id for run in arm.runs),
@@ -293,6 +293,10 @@ def _at_budget(arm: _Arm) -> BudgetRate | None:
 
     mean = sum(v.value for v in values) / num
     return BudgetRate(mean, mean - half(True), mean + half(False), all(v.measured for v in values))
+
+
+def _value(rate: BudgetRate | None) -> float | None:
+    return None if rate is None else rate.value
 
 
 def _run_at_budget(run: RunView) -> BudgetRate | None:
