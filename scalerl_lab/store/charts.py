@@ -24,13 +24,14 @@ _COLOURS = (
     "#7f7f7f",
 )
 _LINES = (
-    ("pass_rate", "gpu_hours", "Held-out pass rate against GPU-hours"),
-    ("pass_rate", "log10_gpu_hours", "Held-out pass rate against log10 GPU-hours"),
-    ("ceiling", "gpu_hours", "Projected ceiling as the run goes on"),
-    ("truncation_rate", "gpu_hours", "Share of completions cut at the limit"),
-    ("entropy", "gpu_hours", "Entropy of the policy, nats per token"),
+    ("pass_rate", "gpu_hours"),
+    ("pass_rate", "log10_gpu_hours"),
+    ("ceiling", "gpu_hours"),
+    ("truncation_rate", "gpu_hours"),
+    ("entropy", "gpu_hours"),
+    ("mean_tokens", "gpu_hours"),
 )
-_BARS = (("ceiling", "Ceiling by the newest fit"), ("efficiency", "Efficiency by the newest fit"))
+_BARS = ("ceiling", "efficiency")
 
 
 def colour(arm: int) -> str:
@@ -52,11 +53,8 @@ def charts_url(server: str, experiment_id: str) -> str:
 def shared_view() -> str:
     """The state of the Charts page, as MLflow's page reads it from the experiment's tag."""
     curves, fits = "curves", "fits"
-    lines = [
-        _line(f"line{place}", curves, metric, against, title)
-        for place, (metric, against, title) in enumerate(_LINES)
-    ]
-    bars = [_bar(f"bar{place}", fits, metric, title) for place, (metric, title) in enumerate(_BARS)]
+    lines = [_line(f"line{place}", curves, *axes) for place, axes in enumerate(_LINES)]
+    bars = [_bar(f"bar{place}", fits, metric) for place, metric in enumerate(_BARS)]
     view = {
         "runsHidden": [],
         "runsPinned": [],
@@ -85,11 +83,10 @@ def _section(uuid: str, name: str) -> dict[str, object]:
     }
 
 
-def _line(uuid: str, section: str, metric: str, against: str, title: str) -> dict[str, object]:
+def _line(uuid: str, section: str, metric: str, against: str) -> dict[str, object]:
     return {
         "type": "LINE",
         "uuid": uuid,
-        "displayName": title,
         "metricSectionId": section,
         "isGenerated": False,
         "deleted": False,
@@ -112,11 +109,10 @@ def _line(uuid: str, section: str, metric: str, against: str, title: str) -> dic
     }
 
 
-def _bar(uuid: str, section: str, metric: str, title: str) -> dict[str, object]:
+def _bar(uuid: str, section: str, metric: str) -> dict[str, object]:
     return {
         "type": "BAR",
         "uuid": uuid,
-        "displayName": title,
         "metricSectionId": section,
         "isGenerated": False,
         "deleted": False,
