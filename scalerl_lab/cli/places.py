@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,16 +20,17 @@ def existing_store() -> Store:
         NotFound: nothing was ever run here; nothing is created.
         StoreError: the database cannot be reached.
     """
-    root = Path(os.environ.get("LAB_HOME", ".lab")).expanduser().resolve()
-    if not os.environ.get("LAB_DATABASE_URL") and not (root / "lab.db").exists():
+    from scalerl_lab.launch.home import Home
+
+    home = Home.from_environment(create=False)
+    if home.has_own_database and not (home.root / "lab.db").exists():
         raise NotFound(
-            f"no sweeps in {root}: nothing has been run there. "
+            f"no sweeps in {home.root}: nothing has been run there. "
             "Start one with: lab sweep run sweeps/loo_16k.yaml (or point LAB_HOME elsewhere)"
         )
-    from scalerl_lab.launch.home import Home
     from scalerl_lab.store import Store
 
-    return Store.open(Home.from_environment().database_url)
+    return Store.open(home.database_url)
 
 
 def resolve_sweep(store: Store, text: str | None) -> str:

@@ -65,7 +65,7 @@ class _Run:
 
     @property
     def label(self) -> str:
-        return f"{self.state.planned.arm} s{self.state.planned.spec.seed}"
+        return f"{self.state.planned.arm}:{self.state.planned.spec.seed}"
 
     @property
     def condemned(self) -> bool:

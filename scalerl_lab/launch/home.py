@@ -32,6 +32,11 @@ class Home:
         )
 
     @property
+    def has_own_database(self) -> bool:
+        """Whether the database is the file in the root folder."""
+        return self.database_url == f"sqlite:///{self.root / 'lab.db'}"
+
+    @property
     def cache(self) -> Path:
         """Shared warm starts, by content."""
         return self.root / "cache"

@@ -106,7 +106,7 @@ def _gaps(label: str, points: tuple[EvalPoint, ...], every_steps: int) -> list[s
 
 
 def _ledger_faults(store: Store, sweep_id: str, run: RunState) -> list[str]:
-    label = f"{run.planned.arm} s{run.planned.spec.seed}"
+    label = f"{run.planned.arm}:{run.planned.spec.seed}"
     entries = sorted(
         (row.entry for row in store.ledger(sweep_id) if row.run_id == run.planned.run_id),
         key=lambda entry: entry.to_step,
@@ -129,7 +129,7 @@ def compare(undisturbed: Path, disturbed: Path, kills_at_s: list[float]) -> Comp
     differing, faults, ledger, unkilled = [], [], [], []
     num_common = 0
     for run_id, run in after.items():
-        label = f"{run.planned.arm} s{run.planned.spec.seed}"
+        label = f"{run.planned.arm}:{run.planned.spec.seed}"
         mine, other = _curve(run), _curve(before[run_id])
         common = mine.keys() & other.keys()
         num_common += len(common)

@@ -92,7 +92,7 @@ class Bench:
             code_version="test",
             max_live=3,
         ).drive()
-        return {f"{run.planned.arm} s{run.planned.spec.seed}": run for run in runs}
+        return {f"{run.planned.arm}:{run.planned.spec.seed}": run for run in runs}
 
 
 @pytest.fixture(autouse=True)
@@ -108,17 +108,17 @@ def bench(tmp_path: Path) -> Bench:
 def test_the_low_arm_is_killed_and_the_tie_runs_to_its_budget(bench: Bench) -> None:
     runs = bench.drive()
     assert {label: run.status for label, run in runs.items()} == {
-        "control s0": RunStatus.FINISHED,
-        "control s1": RunStatus.FINISHED,
-        "low s0": RunStatus.KILLED,
-        "tied s0": RunStatus.FINISHED,
+        "control:0": RunStatus.FINISHED,
+        "control:1": RunStatus.FINISHED,
+        "low:0": RunStatus.KILLED,
+        "tied:0": RunStatus.FINISHED,
     }
-    low = runs["low s0"]
+    low = runs["low:0"]
     assert low.last_decision is not None
     assert low.last_decision.cause is Cause.CEILING_BELOW
     assert low.gpu_hours < 12000
-    assert runs["tied s0"].gpu_hours >= 16000
-    assert any(sentence.startswith("low s0: kill") for sentence in bench.watcher.sentences)
+    assert runs["tied:0"].gpu_hours >= 16000
+    assert any(sentence.startswith("low:0: kill") for sentence in bench.watcher.sentences)
 
 
 def test_every_point_has_a_decision_and_every_decision_is_acted_on(bench: Bench) -> None:
@@ -162,7 +162,7 @@ def test_a_worker_that_dies_is_tried_again_from_its_checkpoint(bench: Bench) -> 
     fake = FakeTrainer(ceiling, die_at=(57,))
     runs = bench.drive(fake)
     assert all(run.status in {RunStatus.FINISHED, RunStatus.KILLED} for run in runs.values())
-    assert ("control s0", 2) in bench.launcher.started or ("control s1", 2) in bench.launcher.started
+    assert ("control:0", 2) in bench.launcher.started or ("control:1", 2) in bench.launcher.started
     assert any("trying again" in sentence for sentence in bench.watcher.sentences)
 
 
@@ -176,10 +176,10 @@ def test_a_run_that_keeps_dying_fails_and_the_others_go_on(tmp_path: Path) -> No
             return super().__call__(spec, *rest)
 
     runs = bench.drive(Cursed(ceiling))
-    assert runs["tied s0"].status is RunStatus.FAILED
-    assert bench.launcher.started.count(("tied s0", 3)) == 1
-    assert ("tied s0", 4) not in bench.launcher.started
-    assert runs["control s0"].status is RunStatus.FINISHED
+    assert runs["tied:0"].status is RunStatus.FAILED
+    assert bench.launcher.started.count(("tied:0", 3)) == 1
+    assert ("tied:0", 4) not in bench.launcher.started
+    assert runs["control:0"].status is RunStatus.FINISHED
 
 
 def test_a_collapse_is_killed_for_what_it_is(bench: Bench) -> None:
@@ -188,7 +188,7 @@ def test_a_collapse_is_killed_for_what_it_is(bench: Bench) -> None:
             self._collapse_after = 40 if spec.recipe.zero_variance == "keep" else None
             return super().__call__(spec, *rest)
 
-    tied = bench.drive(Collapsing(ceiling))["tied s0"]
+    tied = bench.drive(Collapsing(ceiling))["tied:0"]
     assert tied.status is RunStatus.KILLED
     assert tied.last_decision is not None
     assert tied.last_decision.cause is Cause.COLLAPSED
