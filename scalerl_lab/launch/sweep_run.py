@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from scalerl_lab.engines import require_supported
 from scalerl_lab.launch.analysis import Plot, analyst
 from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
@@ -58,6 +59,7 @@ def run_sweep(
     Raises:
         ConfigError: the sweep, a recipe or the profile says something that is not allowed.
         ResourceError: the cluster lacks what a recipe needs.
+        NotSupported: a recipe asks for an engine that this version lacks.
         LockHeld: another process drives this sweep.
         StoreError: the database cannot be reached.
     """
@@ -80,6 +82,7 @@ def run_sweep(
             headline.append("Ray sees no GPU here: running with profile laptop.")
         for run in plan.runs:
             ray_tune.require(cluster, run.spec.recipe.resources, run.spec.recipe.name, plan.profile.name)
+            require_supported(run.spec.recipe.engine)
         with exclusive(home.sweep_lock(plan.sweep_id), wait_s=2.0, what=f"sweep {plan.sweep_id}"):
             store = Store.open(home.database_url)
             headline.append(
