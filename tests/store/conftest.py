@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,23 +36,31 @@ def postgres() -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = tempfile.mkdtemp(prefix="lab-postgres-")
-    as_user: list[str] = []
+    # The server ends with this process, however that ends.
+    as_user = ["setpriv", "--pdeathsig", "QUIT"]
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        as_user += ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
     data = f"{folder}/data"
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c synchronous_commit=off"
-
-    def run(*command: str) -> None:
-        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-
-    initdb = ("-U", "scalerl", "--auth=trust", "-N", "--no-locale", "-E", "UTF8")
-    run(str(binaries / "initdb"), "-D", data, *initdb)
-    run(str(binaries / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
+    initdb = (str(binaries / "initdb"), "-D", data, "-U", "scalerl", "--auth=trust", "-N", "--no-locale")
+    subprocess.run([*as_user, *initdb, "-E", "UTF8"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    settings = ("listen_addresses=127.0.0.1", "fsync=off", "synchronous_commit=off")
+    options = ("-D", data, "-p", str(port), "-k", folder, *(word for s in settings for word in ("-c", s)))
+    with Path(folder, "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*as_user, str(binaries / "postgres"), *options], stdout=log, stderr=log, cwd=folder
+        )
     try:
+        ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        deadline = time.monotonic() + 60.0
+        while subprocess.run(ready, check=False).returncode:
+            assert server.poll() is None, Path(folder, "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         yield f"postgresql+psycopg://scalerl@127.0.0.1:{port}"
     finally:
-        run(str(binaries / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
+        server.send_signal(signal.SIGQUIT)
+        server.wait(30.0)
         shutil.rmtree(folder)
 
 
