@@ -260,7 +260,8 @@ class Driver:
 
     def _admit(self) -> None:
         """Start what has compute left to use, as far as the sweep's budget covers it."""
-        live = sum(run.live for run in self._runs.values())
+        # A run whose verdict is on its way keeps its place: after a restart the controls still come first.
+        live = sum(run.live or self._undecided(run) for run in self._runs.values())
         for run in self._runs.values():
             if live >= self.max_live:
                 return
@@ -271,6 +272,9 @@ class Driver:
                 continue
             self._start(run)
             live += 1
+
+    def _undecided(self, run: _Run) -> bool:
+        return run.state.status not in _OVER and (run.job is not None or run.awaits_verdict)
 
     def _unpromised(self) -> float:
         """GPU-hours of the sweep's cap that no started run has used or may still use.
