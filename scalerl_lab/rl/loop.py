@@ -11,7 +11,7 @@ import torch
 
 from scalerl_lab.engines import require_supported
 from scalerl_lab.engines.learner import TorchLearner
-from scalerl_lab.engines.policy import matrix_params
+from scalerl_lab.engines.policy import build_policy, matrix_params
 from scalerl_lab.engines.sampler import Work
 from scalerl_lab.records import (
     CheckpointSaved,
@@ -32,9 +32,11 @@ from scalerl_lab.rl.meter import Clock, ModelShape
 from scalerl_lab.rl.rollout import Rollout
 from scalerl_lab.rl.update import Tally, update
 from scalerl_lab.rl.warm_start import Start, start_policy
-from scalerl_lab.tasks import build_tasks
+from scalerl_lab.tasks import TaskSet, build_tasks
 
 if TYPE_CHECKING:
+    from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
     from scalerl_lab.rl import Supervisor
 
 
@@ -44,8 +46,16 @@ def train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supe
     if not torch.cuda.is_available():
         # One thread: sums are added in one order, and two runs share two cores.
         torch.set_num_threads(1)
-    run = _Run(spec, folder, cache, trial, supervisor)
-    run.start_or_resume()
+    checkpoint = newest_of_run(folder, spec.run_id)
+    tasks = build_tasks(spec.recipe.tasks)
+    if checkpoint is None:
+        start = start_policy(spec.recipe, tasks, spec.run_id, spec.seed, cache)
+        run = _Run(spec, tasks, start.policy, folder, trial, supervisor)
+        run.begin(start)
+    else:
+        policy = build_policy(spec.recipe.model, tasks.tokenizer.size, spec.seed)
+        run = _Run(spec, tasks, policy, folder, trial, supervisor)
+        run.resume(checkpoint)
     reason = run.go_on()
     ended = TrialEnded(trial, time.time(), run.step, run.clock.gpu_hours, reason, run.detail)
     supervisor.emit(ended)
@@ -55,19 +65,25 @@ def train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supe
 class _Run:
     """The state of a run between two steps."""
 
-    def __init__(self, spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        tasks: TaskSet,
+        policy: LlamaForCausalLM,
+        folder: Path,
+        trial: int,
+        supervisor: Supervisor,
+    ) -> None:
         self._spec = spec
         self._recipe = spec.recipe
+        self._policy = policy
         self._folder = folder
         self._trial = trial
         self._supervisor = supervisor
-        self._tasks = build_tasks(spec.recipe.tasks)
-        self._start: Start = start_policy(spec.recipe, self._tasks, spec.run_id, spec.seed, cache)
-        policy = self._start.policy
         numerics = spec.recipe.numerics
         self._learner = TorchLearner(policy, spec.recipe.optimizer, numerics.trainer_head)
-        self._rollout = Rollout(spec.recipe, self._tasks, policy, spec.seed)
-        self._evaluator = Evaluator(spec.recipe, self._tasks, policy, spec.seed)
+        self._rollout = Rollout(spec.recipe, tasks, policy, spec.seed)
+        self._evaluator = Evaluator(spec.recipe, tasks, policy, spec.seed)
         self._shape = ModelShape(
             matrix_params(policy), policy.config.num_hidden_layers, policy.config.hidden_size
         )
@@ -82,34 +98,26 @@ class _Run:
 
     # ------------------------------------------------------------ beginning
 
-    def start_or_resume(self) -> None:
-        """From the newest whole checkpoint, whose facts are told again, or from the warm start."""
-        checkpoint = newest_of_run(self._folder, self._spec.run_id)
-        if checkpoint is None:
-            self._bill_warm_start()
-            self._measure_and_save(on_schedule=True)
-        else:
-            self._load(checkpoint)
+    def begin(self, start: Start) -> None:
+        """From the warm start: the first point, and the bill if this run built it."""
+        if start.built_by == self._spec.run_id:
+            spent = replace(self._new_clock(), flops=start.flops, wall_s=start.wall_s)
+            self._supervisor.emit(self._entry(LedgerKind.WARM_START, spent, 0, 0))
+        self._measure_and_save(on_schedule=True)
 
-    def _bill_warm_start(self) -> None:
-        start = self._start
-        if start.built_by != self._spec.run_id:
-            return
-        clock = replace(self._new_clock(), flops=start.flops, wall_s=start.wall_s)
-        self._supervisor.emit(self._entry(LedgerKind.WARM_START, clock, 0, 0))
-
-    def _load(self, checkpoint: Checkpoint) -> None:
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """From a checkpoint, whose facts are told again."""
         state = checkpoint.state
         self.step = self._saved_step = checkpoint.step
         for clock in (self.clock, self._saved_clock):
             clock.flops, clock.wall_s = state["clock"]["flops"], state["clock"]["wall_s"]
         self._tally = Tally(**state["tally"])
-        self._start.policy.load_state_dict(load_tensors(checkpoint, "policy"))
+        self._policy.load_state_dict(load_tensors(checkpoint, "policy"))
         self._learner.load_optimizer_tensors(load_tensors(checkpoint, "optimizer"))
         self._rollout.load(state["rollout"], load_tensors(checkpoint, "rollout"))
         for written in state["facts"]:
             self._supervisor.emit(fact_from_json(written))
-        self._supervisor.emit(self._saved_fact(checkpoint, state["at"]))
+        self._supervisor.emit(self._saved_fact(checkpoint))
 
     # ------------------------------------------------------------ going on
 
@@ -169,10 +177,10 @@ class _Run:
             # A point off schedule leaves the sums alone, so that the next one on schedule is the same
             # whether or not the run was granted its hours in parts.
             self._tally = Tally()
-        checkpoint, at = self._save(facts)
+        checkpoint = self._save(facts)
         self._saved_step = self.step
         self._saved_clock = replace(self.clock)
-        for fact in (*facts, self._saved_fact(checkpoint, at)):
+        for fact in (*facts, self._saved_fact(checkpoint)):
             self._supervisor.emit(fact)
 
     def _measure(self) -> list[Fact]:
@@ -204,24 +212,24 @@ class _Run:
             **self._tally.means(),
         )
 
-    def _save(self, facts: list[Fact]) -> tuple[Checkpoint, float]:
+    def _save(self, facts: list[Fact]) -> Checkpoint:
         """Write a checkpoint; its own cost joins ``facts``, and is counted until its state is sealed."""
         began = time.perf_counter()
         writer = CheckpointWriter(self._folder, self._spec.run_id, self.step)
-        writer.add("policy", dict(self._start.policy.state_dict()))
+        writer.add("policy", dict(self._policy.state_dict()))
         writer.add("optimizer", self._learner.optimizer_tensors())
         writer.add("rollout", self._rollout.sampler.tensors())
         spent = replace(self._new_clock(), wall_s=time.perf_counter() - began)
         facts.append(self._entry(LedgerKind.CHECKPOINT, spent, self.step, self.step))
-        at = time.time()
         state: dict[str, Any] = {
             "clock": {"flops": self.clock.flops, "wall_s": self.clock.wall_s},
             "tally": asdict(self._tally),
             "rollout": self._rollout.state(),
             "facts": [fact_to_json(fact) for fact in facts],
-            "at": at,
+            "trial": self._trial,
+            "at": time.time(),
         }
-        return writer.seal(state), at
+        return writer.seal(state)
 
     # ------------------------------------------------------------ facts
 
@@ -247,10 +255,10 @@ class _Run:
             to_step=to_step,
         )
 
-    def _saved_fact(self, checkpoint: Checkpoint, at: float) -> CheckpointSaved:
+    def _saved_fact(self, checkpoint: Checkpoint) -> CheckpointSaved:
         return CheckpointSaved(
-            trial=checkpoint.state["facts"][0]["trial"],
-            at=at,
+            trial=checkpoint.state["trial"],
+            at=checkpoint.state["at"],
             step=checkpoint.step,
             gpu_hours=self.clock.gpu_hours,
             path=str(checkpoints_of(Path()) / name_of(checkpoint.step)),
