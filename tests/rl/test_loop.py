@@ -17,9 +17,10 @@ from scalerl_lab.records import (
     LedgerKind,
     TrialEnded,
 )
-from tests.rl.tiny import FLOPS_PER_GPU_HOUR, Recorder, numbers_of, run_to, tiny_recipe
+from scalerl_lab.rl import train
+from tests.rl.tiny import FLOPS_PER_GPU_HOUR, Recorder, numbers_of, run_to, spec_of, tiny_recipe
 
-GRANT = 70.0
+GRANT = 45.0
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +85,8 @@ def test_the_bill_adds_up_and_no_entries_overlap(finished: tuple[Path, Recorder,
 
 def test_the_warm_start_is_billed_to_the_run_that_built_it_only(tmp_path: Path) -> None:
     builder, user = Recorder(1.0), Recorder(1.0)
-    run_to(builder, tmp_path, tiny_recipe())
-    from scalerl_lab.rl import train
-    from tests.rl.tiny import spec_of
-
-    train(spec_of(tiny_recipe(), 1, "beef"), tmp_path / "other", tmp_path / "cache", 1, user)
+    for run_id, recorder in (("cafe", builder), ("beef", user)):
+        train(spec_of(tiny_recipe(), 0, run_id), tmp_path / run_id, tmp_path / "cache", 1, recorder)
     assert len(builder.entries(LedgerKind.WARM_START)) == 1
     assert not user.entries(LedgerKind.WARM_START)
 
@@ -109,7 +107,7 @@ def test_hours_granted_in_parts_give_the_same_points_on_schedule(
     finished: tuple[Path, Recorder, TrialEnded], tmp_path: Path
 ) -> None:
     _, recorder, _ = finished
-    parts = Recorder(GRANT * 0.42)
+    parts = Recorder(GRANT * 0.5)
     first = run_to(parts, tmp_path, tiny_recipe())
     assert first.step % 4, "the first part should end off schedule for this test to say something"
     parts.granted = GRANT
@@ -196,9 +194,8 @@ def test_an_engine_this_version_lacks_is_refused_before_anything_is_built(
 def test_every_choice_runs_and_changes_the_curve(
     finished: tuple[Path, Recorder, TrialEnded], tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    root, control, _ = finished
-    shutil.copytree(root / "cache", tmp_path / "cache")
-    recorder = Recorder(30.0)
+    _, control, _ = finished
+    recorder = Recorder(15.0)
     assert run_to(recorder, tmp_path, tiny_recipe(**changes)).reason is EndReason.GRANT_REACHED
     until = min(len(recorder.points), len(control.points))
     assert numbers_of(recorder.points)[1:until] != numbers_of(control.points)[1:until]

@@ -14,7 +14,7 @@ from scalerl_lab.rl import train
 from scalerl_lab.rl.checkpoint_index import newest_whole, resumable_step
 from tests.rl.tiny import Killed, Recorder, numbers_of, run_to, spec_of, tiny_recipe
 
-GRANT = 60.0
+GRANT = 45.0
 SCHEDULES = [
     {"type": "pipeline", "max_lag": 3},
     {"type": "ppo_off_policy", "k": 3},
@@ -32,7 +32,7 @@ def undisturbed(
     return request.param, recorder, root
 
 
-@pytest.mark.parametrize("kills", [(1,), (4,), (5, 7), (9, 14, 15)], ids=str)
+@pytest.mark.parametrize("kills", [(1,), (4,), (5, 7, 9)], ids=str)
 def test_killed_after_any_step_the_curve_is_the_same(
     undisturbed: tuple[dict[str, object], Recorder, Path], tmp_path: Path, kills: tuple[int, ...]
 ) -> None:
@@ -89,14 +89,20 @@ def test_a_point_saved_but_not_told_is_told_after_the_crash(tmp_path: Path) -> N
     assert [p.trial for p in recorder.points[:4]] == [1, 1, 1, 2]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
+    recorder = Recorder(GRANT)
+    run_to(recorder, tmp_path_factory.mktemp("whole"), tiny_recipe())
+    return recorder
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "half_state", "wrong_name"])
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(
-    undisturbed: tuple[dict[str, object], Recorder, Path], tmp_path: Path, damage: str
+    whole: Recorder, tmp_path: Path, damage: str
 ) -> None:
-    schedule, whole, _ = undisturbed
     recorder = Recorder(GRANT, kill_at=10)
     with pytest.raises(Killed):
-        run_to(recorder, tmp_path, tiny_recipe(off_policy=schedule))
+        run_to(recorder, tmp_path, tiny_recipe())
     newest = tmp_path / "run" / "checkpoints" / "step-00000008"
     weights, state = newest / "policy.safetensors", newest / "state.json"
     if damage == "cut":
@@ -112,7 +118,7 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(
     else:
         newest.rename(newest.with_name("step-00000099"))
     assert resumable_step(tmp_path / "run") == 4
-    run_to(recorder, tmp_path, tiny_recipe(off_policy=schedule), 2)
+    run_to(recorder, tmp_path, tiny_recipe(), 2)
     assert numbers_of(recorder.points) == numbers_of(whole.points)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,10 @@ def numbers_of(points: list[EvalPoint]) -> list[EvalPoint]:
     return [dataclasses.replace(point, trial=0, at=0.0) for point in points]
 
 
+_SHARED_CACHE = tempfile.TemporaryDirectory()
+"""Warm starts of all tests: the same content is built once a session."""
+
+
 def run_to(recorder: Recorder, root: Path, recipe: Recipe, trial: int = 1, seed: int = 0) -> TrialEnded:
-    """Train in ``root / run`` with the warm start cached in ``root / cache``."""
-    return train(spec_of(recipe, seed), root / "run", root / "cache", trial, recorder)
+    """Train in ``root / run``."""
+    return train(spec_of(recipe, seed), root / "run", Path(_SHARED_CACHE.name), trial, recorder)
