@@ -136,7 +136,7 @@ def _say_what_is_left(outcome: Outcome) -> None:
         runs = ", ".join(f"{run.planned.arm}:{run.planned.spec.seed}" for run in outcome.unfunded)
         click.echo(f"Not started, as the sweep's budget does not cover them: {runs}")
     if outcome.mirror_behind:
-        click.echo("MLflow still lacks some of it; the next lab command on this sweep sends the rest.")
+        click.echo("MLflow still lacks some of it; the same command sends the rest.")
     if outcome.failed:
         runs = ", ".join(f"{run.planned.arm}:{run.planned.spec.seed}" for run in outcome.failed)
         raise RunFailed(f"failed for good: {runs}. See: lab why {outcome.failed[0].planned.run_id}")

@@ -44,8 +44,5 @@ class Profile(Strict):
     """Recipes with a stand-in for this scale are replaced by it; ``full`` replaces nothing."""
     meter: Meter = WallMeter()
     ray: RayCluster = RayCluster()
-    needs_gpu: bool = True
-    """Whether a machine without enough GPUs is an error."""
-    heartbeat_s: PositiveFloat = 30.0
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often a run is tried again from its checkpoint after its worker failed."""

@@ -10,15 +10,15 @@ matching table below. This room knows nothing of rewards, losses or schedules.
 
 from __future__ import annotations
 
-from scalerl_lab.config.recipe import Engine
+from scalerl_lab.config.recipe import CheckpointModel, Engine, Model
 from scalerl_lab.errors import NotSupported
 
 GENERATORS = ("torch",)
 TRAINERS = ("torch",)
 
 
-def require_supported(engine: Engine) -> None:
-    """Refuse a back end that this version cannot execute.
+def require_supported(engine: Engine, model: Model) -> None:
+    """Refuse a back end or a model that this version cannot execute.
 
     Raises:
         NotSupported: the message names what was asked for and what there is.
@@ -31,3 +31,13 @@ def require_supported(engine: Engine) -> None:
             raise NotSupported(
                 f"engine.{role}={asked} cannot be executed by this version; allowed: {', '.join(there)}"
             )
+    if model.type != "llama":
+        raise unsupported_model(model)
+
+
+def unsupported_model(model: CheckpointModel) -> NotSupported:
+    """The refusal of a model of other weights."""
+    return NotSupported(
+        f"model.type={model.type} ({model.path}) needs a checkpoint reader that this version does not "
+        "have; allowed here: llama. A recipe's stands_in names its small counterpart"
+    )

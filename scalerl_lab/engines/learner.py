@@ -71,10 +71,6 @@ class TorchLearner:
         self._adamw.zero_grad(set_to_none=True)
         return float(norm) if finite else None
 
-    def is_finite(self) -> bool:
-        """Whether every weight is a number."""
-        return all(bool(torch.isfinite(p).all()) for p in self._parameters)
-
     def optimizer_tensors(self) -> dict[str, torch.Tensor]:
         """The optimiser's state, by parameter name; empty before the first step."""
         state = self._adamw.state

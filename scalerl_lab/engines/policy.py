@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from scalerl_lab.config.recipe import Model, Precision
-from scalerl_lab.errors import NotSupported
+from scalerl_lab.engines import unsupported_model
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
@@ -37,10 +37,7 @@ def build_policy(model: Model, vocabulary: int, seed: int) -> LlamaForCausalLM:
         NotSupported: the model is a checkpoint of other weights.
     """
     if model.type != "llama":
-        raise NotSupported(
-            f"model.type={model.type} ({model.path}) needs a checkpoint reader that this version does not "
-            "have; allowed here: llama. A recipe's stands_in names its small counterpart"
-        )
+        raise unsupported_model(model)
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TextIO
 
 from scalerl_lab.decide import decide_ended
 from scalerl_lab.launch.analysis import Analysis, AnalysisJob, Curve, Plot, analyse, draw
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
+from scalerl_lab.launch.locking import try_exclusive
 from scalerl_lab.launch.run_folder import Orders, RunFolder
 from scalerl_lab.launch.watcher import Watcher
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
+    Cause,
     EndReason,
     Fact,
     Fit,
@@ -56,8 +59,19 @@ class _Run:
     failures: int = 0
     ended: TrialEnded | None = None
     job: Future[Analysis] | None = None
+    driver_lock: TextIO | None = None
+    elsewhere: bool = False
+    """Whether another sweep's driver has a trial of this run; its points serve this sweep too."""
+    judge_again: bool = False
+    """Whether hours were freed since the last verdict of this finished run."""
     ordered_down_at: float | None = None
     gpu_hours_now: float = 0.0
+    """Training compute at the last step of this trial that is on file."""
+
+    @property
+    def used(self) -> float:
+        """Training compute so far, ahead of the last point while a trial runs."""
+        return max(self.gpu_hours_now, self.state.gpu_hours)
 
     @property
     def run_id(self) -> str:
@@ -66,6 +80,13 @@ class _Run:
     @property
     def label(self) -> str:
         return f"{self.state.planned.arm}:{self.state.planned.spec.seed}"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be done for it, short of another verdict."""
+        extended = self.state.last_decision is not None and self.state.last_decision.action is Action.EXTEND
+        finished = self.state.status is RunStatus.FINISHED
+        return self.state.status in _OVER and not (finished and extended)
 
     @property
     def condemned(self) -> bool:
@@ -77,7 +98,8 @@ class _Run:
         """Whether points came after the last decision, and a verdict on them is wanted."""
         points, last = self.state.points, self.state.last_decision
         wanted = not self.condemned and self.state.status is not RunStatus.FAILED
-        return wanted and bool(points) and (last is None or last.step < points[-1].step)
+        news = last is None or self.judge_again or (bool(points) and last.step < points[-1].step)
+        return wanted and bool(points) and news
 
 
 @dataclass(slots=True)
@@ -104,8 +126,8 @@ class Driver:
     def drive(self) -> list[RunState]:
         """Take the sweep to its end; returns how each run stands."""
         self._began = self.clock()
-        self._load()
         try:
+            self._load()
             while self._turn():
                 time.sleep(_TURN_S)
             self._finish_plots()
@@ -120,7 +142,7 @@ class Driver:
         for over in self.launcher.over():
             self._reap(over)
         for run in self._runs.values():
-            if run.live:
+            if run.live or run.elsewhere:
                 self._ingest(run)
         for run in self._runs.values():
             self._collect(run)
@@ -129,7 +151,7 @@ class Driver:
         self._admit()
         self._collect_plots()
         self._show()
-        return any(run.live or run.job is not None for run in self._runs.values())
+        return any(run.live or run.elsewhere or run.job is not None for run in self._runs.values())
 
     def _load(self) -> None:
         """Read everything back: the first turn after a crash is like any other."""
@@ -139,21 +161,23 @@ class Driver:
             folder.create(state.planned.spec)
             started = [fact.trial for fact in folder.read_facts() if isinstance(fact, TrialStarted)]
             self._runs[run_id] = _Run(
-                state,
+                _as_granted(state),
                 folder,
                 lines=self.store.ingested_lines(run_id),
                 trial=max([state.trials, *started]),
             )
         for run in self._runs.values():
             self._ingest(run)
+            if run.state.status is RunStatus.FAILED:
+                self.watcher.said(f"{run.label}: failed before; trying again from its checkpoint")
+                self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         self._refresh()
-        self._began_gpu_hours = sum(run.gpu_hours_now for run in self._runs.values())
+        self._began_gpu_hours = sum(run.used for run in self._runs.values())
 
     def _ingest(self, run: _Run) -> None:
         """Bring a run's new facts into SQL; the line number makes it idempotent."""
         progress = run.folder.progress()
-        used = run.state.gpu_hours
-        run.gpu_hours_now = max(used, progress.gpu_hours if progress and run.live else used)
+        run.gpu_hours_now = progress.gpu_hours if progress and progress.trial == run.trial else 0.0
         try:
             size = run.folder.facts.stat().st_size
         except FileNotFoundError:
@@ -170,14 +194,14 @@ class Driver:
             if isinstance(fact, TrialEnded):
                 run.ended = fact
             elif isinstance(fact, TrialStarted):
-                run.ended = None
+                run.ended, run.trial = None, max(run.trial, fact.trial)
                 if run.live and run.state.status is not RunStatus.RUNNING:
                     self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         self._refresh()
 
     def _refresh(self) -> None:
         for state in self.store.run_states(self.plan.sweep_id):
-            self._runs[state.planned.run_id].state = state
+            self._runs[state.planned.run_id].state = _as_granted(state)
 
     # ------------------------------------------------------------ verdicts
 
@@ -190,17 +214,25 @@ class Driver:
             sweep=self.plan.sweep,
             run=run.state,
             siblings=tuple(_curve(r) for r in self._of_arm(arm) if r.run_id != self_id),
-            controls=tuple(_curve(r) for r in self._runs.values() if r.state.planned.role is Role.CONTROL),
+            controls=tuple(_curve(r) for r in self._sound() if r.state.planned.role is Role.CONTROL),
             free_gpu_hours=self._free(),
         )
-        run.job = self.analyst.submit(analyse, job)
+        run.job, run.judge_again = self.analyst.submit(analyse, job), False
 
     def _free(self) -> float:
         """GPU-hours that killed runs left and nobody else will need."""
         return self.store.budget(self.plan.sweep_id).free
 
     def _of_arm(self, arm: str) -> list[_Run]:
-        return [run for run in self._runs.values() if run.state.planned.arm == arm]
+        return [run for run in self._sound() if run.state.planned.arm == arm]
+
+    def _sound(self) -> list[_Run]:
+        """Runs that were not killed for a non-finite number: such a curve ends before it shows it."""
+        return [
+            run
+            for run in self._runs.values()
+            if run.state.last_decision is None or run.state.last_decision.cause is not Cause.NON_FINITE
+        ]
 
     def _collect(self, run: _Run) -> None:
         """Put a finished analysis on record, then act on it."""
@@ -225,7 +257,7 @@ class Driver:
         if run.condemned:
             if run.state.status is not RunStatus.KILLED:
                 self._take_down(run)
-        elif run.live or run.state.status in _OVER:
+        elif run.live or run.over:
             return
         elif last.action is Action.FINISH:
             self._close(run, RunStatus.FINISHED)
@@ -251,6 +283,9 @@ class Driver:
             if row.decision.run_id == run.run_id:
                 self.store.mark_acted(row.decision_id)
         self._refresh()
+        if status is RunStatus.KILLED:
+            for other in self._runs.values():
+                other.judge_again |= other.state.status is RunStatus.FINISHED
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
             job = self.analyst.submit(draw, self.plot, _curve(run), self.plan.sweep, up_to, run.label)
@@ -270,11 +305,10 @@ class Driver:
             wanted = run.state.granted_gpu_hours - run.state.gpu_hours
             if run.state.status is RunStatus.PLANNED and wanted > self._unpromised() + _ROUNDING:
                 continue
-            self._start(run)
-            live += 1
+            live += self._start(run)
 
     def _undecided(self, run: _Run) -> bool:
-        return run.state.status not in _OVER and (run.job is not None or run.awaits_verdict)
+        return not run.over and (run.job is not None or run.awaits_verdict)
 
     def _unpromised(self) -> float:
         """GPU-hours of the sweep's cap that no started run has used or may still use.
@@ -290,14 +324,27 @@ class Driver:
         return self.plan.sweep_gpu_hours - promised
 
     def _needs_trial(self, run: _Run) -> bool:
-        if run.live or run.job is not None or run.awaits_verdict or run.state.status in _OVER:
+        if run.live or run.job is not None or run.awaits_verdict or run.over:
             return False
         last = run.state.last_decision
         if run.condemned or (last is not None and last.action is Action.FINISH):
             return False
         return run.state.gpu_hours < run.state.granted_gpu_hours
 
-    def _start(self, run: _Run) -> None:
+    def _start(self, run: _Run) -> bool:
+        """Hand a trial to the launcher, unless another sweep's driver has one of the same run."""
+        lock = try_exclusive(run.folder.driver_lock)
+        run.elsewhere = lock is None
+        if lock is None:
+            return False
+        self._ingest(run)
+        if not self._needs_trial(run):
+            # The other driver left what was wanted.
+            lock.close()
+            return False
+        run.driver_lock = lock
+        if run.state.status is RunStatus.FINISHED:
+            self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         run.trial += 1
         run.live, run.ended, run.ordered_down_at = True, None, None
         run.folder.write_orders(Orders(run.state.granted_gpu_hours))
@@ -315,6 +362,7 @@ class Driver:
                 label=run.label,
             )
         )
+        return True
 
     def _reap(self, over: TrialOver) -> None:
         """A trial's process is done: read its last facts, and see why it ended."""
@@ -323,6 +371,8 @@ class Driver:
             return
         self._ingest(run)
         run.live = False
+        if run.driver_lock is not None:
+            run.driver_lock.close()
         ended = run.ended if run.ended is not None and run.ended.trial == over.trial else None
         if ended is None or ended.reason is EndReason.FAILED:
             if run.condemned:
@@ -331,6 +381,8 @@ class Driver:
             detail = ended.detail if ended is not None else (over.error or "its process died")
             self._retry_or_give_up(run, detail)
         elif ended.reason in {EndReason.NON_FINITE, EndReason.NO_PROMPTS}:
+            # An analysis under way is of an earlier point; its verdict must not be the last word.
+            run.job = None
             self.store.record_decision(self.plan.sweep_id, decide_ended(run.state, ended), None)
             self._refresh()
             self.watcher.said(f"{run.label}: {ended.reason}: {ended.detail}")
@@ -386,15 +438,20 @@ class Driver:
 
     def _left_s(self, now: float) -> float | None:
         runs = list(self._runs.values())
-        done = sum(run.gpu_hours_now for run in runs) - self._began_gpu_hours
+        done = sum(run.used for run in runs) - self._began_gpu_hours
         if done <= 0.0:
             return None
         left = sum(
-            max(run.state.granted_gpu_hours - run.gpu_hours_now, 0.0)
-            for run in runs
-            if run.state.status not in _OVER
+            max(run.state.granted_gpu_hours - run.used, 0.0) for run in runs if run.state.status not in _OVER
         )
         return (now - self._began) * left / done
+
+
+def _as_granted(state: RunState) -> RunState:
+    """The run as this sweep may see it: points beyond its grant, paid for by another sweep, are left out."""
+    beyond = [point.gpu_hours >= state.granted_gpu_hours for point in state.points]
+    num = beyond.index(True) + 1 if True in beyond else len(beyond)
+    return replace(state, points=state.points[:num])
 
 
 def _curve(run: _Run) -> Curve:
@@ -409,7 +466,7 @@ def _row(run: _Run, fit: Fit | None) -> ProgressRow:
         seed=planned.spec.seed,
         role=planned.role,
         status=run.state.status,
-        gpu_hours=run.gpu_hours_now,
+        gpu_hours=run.used,
         granted_gpu_hours=run.state.granted_gpu_hours,
         pass_rate=points[-1].pass_rate if points else None,
         ceiling=fit.ceiling if fit else None,

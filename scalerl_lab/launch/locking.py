@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from scalerl_lab.errors import LockHeld
 
@@ -48,6 +49,21 @@ def exclusive(path: Path, *, wait_s: float, what: str) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def try_exclusive(path: Path) -> TextIO | None:
+    """Take an exclusive lock on a file, or None where another process holds it.
+
+    Closing what is returned frees the lock; so does the end of this process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def die_with_parent() -> None:

@@ -40,6 +40,8 @@ _ENVIRONMENT = {
 _NO_LIMIT = 1_000_000
 """Tune wants a number of trials; the queue decides."""
 _JOIN_S = 30.0
+_ALL = "*"
+"""Stands for every run where one is to be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class _StopOnOrder(FIFOScheduler):  # type: ignore[misc]
         while not self._channel.to_stop.empty():
             run_id = self._channel.to_stop.get_nowait()
             for trial in list(tune_controller.get_live_trials()):
-                if trial.config["request"]["run_id"] == run_id:
+                if run_id in (_ALL, trial.config["request"]["run_id"]):
                     tune_controller.stop_trial(trial)
         return super().choose_trial_to_run(tune_controller)
 
@@ -221,7 +223,6 @@ class RayTuneLauncher:
 
     def __init__(self, storage: Path, name: str) -> None:
         self._channel = _Channel(name)
-        self._failure: BaseException | None = None
         self._storage = storage
         self._thread = threading.Thread(target=self._execute, name="ray-tune", daemon=True)
         self._thread.start()
@@ -236,8 +237,8 @@ class RayTuneLauncher:
         Raises:
             ResourceError: Tune itself has died.
         """
-        if self._failure is not None:
-            raise ResourceError(f"Ray Tune stopped: {self._failure}; the same command continues the sweep")
+        if not self._thread.is_alive():
+            raise ResourceError("Ray Tune has stopped; the same command continues the sweep")
         ended: list[TrialOver] = []
         while not self._channel.ends.empty():
             ended.append(self._channel.ends.get_nowait())
@@ -248,17 +249,14 @@ class RayTuneLauncher:
         self._channel.to_stop.put(run_id)
 
     def close(self) -> None:
-        """End the experiment."""
+        """End the experiment, and every trial that still runs."""
         self._channel.requests.put(None)
+        self._channel.to_stop.put(_ALL)
         self._thread.join(_JOIN_S)
         shutil.rmtree(self._storage / self._channel.name, ignore_errors=True)
 
     def _execute(self) -> None:
-        # Whatever ends Tune is told to the driver, which reports it; nothing is swallowed.
-        try:
-            self._experiment().fit()
-        except BaseException as failure:  # noqa: BLE001
-            self._failure = failure
+        self._experiment().fit()
 
     def _experiment(self) -> tune.Tuner:
         trainable = tune.with_resources(

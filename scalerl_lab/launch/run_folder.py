@@ -61,6 +61,7 @@ class RunFolder:
         self.path = path
         self.facts = path / "facts.jsonl"
         self.lock = path / "lock"
+        self.driver_lock = path / "driver.lock"
         self._spec = path / "spec.json"
         self._orders = path / "orders.json"
         self._progress = path / "progress.json"

@@ -82,7 +82,7 @@ def run_sweep(
             headline.append("Ray sees no GPU here: running with profile laptop.")
         for run in plan.runs:
             ray_tune.require(cluster, run.spec.recipe.resources, run.spec.recipe.name, plan.profile.name)
-            require_supported(run.spec.recipe.engine)
+            require_supported(run.spec.recipe.engine, run.spec.recipe.model)
         with exclusive(home.sweep_lock(plan.sweep_id), wait_s=2.0, what=f"sweep {plan.sweep_id}"):
             store = Store.open(home.database_url)
             headline.append(

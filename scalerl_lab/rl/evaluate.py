@@ -75,7 +75,9 @@ class Evaluator:
     def measure(self, step: int) -> Measurement:
         """Pass rate of the policy as it is; the draws depend on the run's seed and the step alone."""
         samples = self._recipe.evaluation.samples_per_prompt * (FIRST_POINT_FACTOR if step == 0 else 1)
-        at_once = max(1, min(len(self._problems), _ROWS_AT_ONCE // samples))
+        # Parts of one size keep one cache.
+        num_parts = math.ceil(len(self._problems) * samples / _ROWS_AT_ONCE)
+        at_once = math.ceil(len(self._problems) / num_parts)
         noise = stream(self._seed, "evaluate", step)
         passed: list[torch.Tensor] = []
         truncated = tokens = 0

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 def train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supervisor) -> TrialEnded:
     """The loop behind ``scalerl_lab.rl.train``, which documents it."""
-    require_supported(spec.recipe.engine)
+    require_supported(spec.recipe.engine, spec.recipe.model)
     if not torch.cuda.is_available():
         # One thread: sums are added in one order, and two runs share two cores.
         torch.set_num_threads(1)
@@ -135,7 +135,8 @@ class _Run:
             if reason is EndReason.NON_FINITE:
                 return self._abandon(reason)
             if reason is not None:
-                self._measure_and_save(on_schedule=False)
+                if self._saved_step != self.step:
+                    self._measure_and_save(on_schedule=False)
                 return reason
             self._supervisor.beat(self.step, self.clock.gpu_hours, self.clock.flops)
             if self.step % self._recipe.evaluation.every_steps == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -38,10 +38,6 @@ class Tally:
     generated: int = 0
     lag: int = 0
     dropped: int = 0
-
-    def state(self) -> dict[str, float]:
-        """The sums, as plain JSON."""
-        return asdict(self)
 
     def means(self) -> dict[str, float | None]:
         """The aggregate fields of a point; None where nothing was summed."""
@@ -89,8 +85,8 @@ def update(
     tally.dropped += completions.num_prompts - batch.num_prompts
     lengths = _row_lengths(batch)
     loss = sum(_backward(learner, recipe, micro, tally) for micro in _micro_batches(batch, lengths))
-    norm = learner.apply_gradient(step)
-    if norm is None or not math.isfinite(loss):
+    norm = learner.apply_gradient(step) if math.isfinite(loss) else None
+    if norm is None:
         return None
     tally.updates += 1
     tally.grad_norm += norm

@@ -51,8 +51,8 @@ def test_head_in_bf16_rounds_its_logits_to_eight_bits() -> None:
 def test_other_weights_and_other_engines_are_refused_by_name() -> None:
     with pytest.raises(NotSupported, match="allowed here: llama"):
         build_policy(CheckpointModel(path="/models/8b", params_billion=8.0), 11, 0)
-    require_supported(Engine())
+    require_supported(Engine(), TINY)
     with pytest.raises(NotSupported, match=r"engine.generator=vllm .*allowed: torch"):
-        require_supported(Engine(generator="vllm"))
+        require_supported(Engine(generator="vllm"), TINY)
     with pytest.raises(NotSupported, match=r"engine.trainer=deepspeed .*allowed: torch"):
-        require_supported(Engine(trainer="deepspeed"))
+        require_supported(Engine(trainer="deepspeed"), TINY)

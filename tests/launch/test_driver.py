@@ -26,7 +26,7 @@ from tests.launch.fake_trainer import FakeTrainer, trainer
 from tests.launch.lockstep import AtOnce, LockstepLauncher
 from tests.launch.specs import RECIPE
 
-PROFILE = Profile(name="test", meter=FlopsMeter(flops_per_gpu_hour=1e3), needs_gpu=False)
+PROFILE = Profile(name="test", meter=FlopsMeter(flops_per_gpu_hour=1e3))
 
 
 def sweep(**changes: Any) -> Sweep:
@@ -142,7 +142,7 @@ def test_running_again_starts_nothing(bench: Bench) -> None:
     assert {k: v.points for k, v in again.items()} == {k: v.points for k, v in first.items()}
 
 
-@pytest.mark.parametrize("crash_at_turn", [1, 2, 3, 8, 15, 30, 33, 34, 40, 45, 50])
+@pytest.mark.parametrize("crash_at_turn", [1, 3, 15, 33, 45])
 def test_a_driver_that_dies_loses_and_repeats_nothing(
     bench: Bench, tmp_path: Path, crash_at_turn: int
 ) -> None:

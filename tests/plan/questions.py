@@ -32,7 +32,7 @@ GRPO = override(
         "evaluation.every_steps": 7,
     },
 )
-PROFILE = Profile(name="here", meter=FlopsMeter(flops_per_gpu_hour=1e6), needs_gpu=False)
+PROFILE = Profile(name="here", meter=FlopsMeter(flops_per_gpu_hour=1e6))
 
 
 def sweep(question: Mapping[str, Any], **more: Any) -> Sweep:

@@ -124,7 +124,7 @@ def test_the_sweep_id_follows_the_question_not_its_prose() -> None:
     question = QUESTIONS[0]
     own = plan_of(question).sweep_id
     assert plan_of(question, about="more words", price_per_gpu_hour=3).sweep_id == own
-    elsewhere = Profile(name="here", meter=METER, heartbeat_s=5, max_failures=7)
+    elsewhere = Profile(name="here", meter=METER, max_failures=7)
     assert expand(sweep(question), elsewhere, recipes()).sweep_id == own
     others = [
         plan_of(question, rule={"margin": 0.03}).sweep_id,
