@@ -19,8 +19,9 @@ from scalerl_lab.launch.analysis import Analysis, AnalysisJob, Curve, Plot, anal
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
 from scalerl_lab.launch.locking import try_exclusive
-from scalerl_lab.launch.run_folder import Orders, RunFolder
+from scalerl_lab.launch.run_folder import FactWriter, Orders, RunFolder
 from scalerl_lab.launch.watcher import Watcher
+from scalerl_lab.launch.worker import lost_work
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
@@ -274,7 +275,29 @@ class Driver:
             self.launcher.stop(run.run_id)
             run.ordered_down_at = now
 
+    def _bill_lost(self, run: _Run) -> None:
+        """Book steps after the last checkpoint of a trial that died, as no later trial will."""
+        last = run.state.points[-1] if run.state.points else None
+        entry = lost_work(
+            run.folder.progress(),
+            last.step if last else 0,
+            last.gpu_hours if last else 0.0,
+            last.flops if last else 0,
+            run.trial + 1,
+        )
+        lock = try_exclusive(run.folder.lock)
+        if lock is None:
+            return
+        if entry is not None:
+            writer = FactWriter(run.folder)
+            writer.append(entry)
+            writer.close()
+        lock.close()
+        self._ingest(run)
+
     def _close(self, run: _Run, status: RunStatus) -> None:
+        if status is not RunStatus.FINISHED:
+            self._bill_lost(run)
         if run.state.status is RunStatus.PLANNED:
             # Points of another sweep already say all that this one asks.
             self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
@@ -395,6 +418,7 @@ class Driver:
                 f"{allowed - run.failures} more allowed"
             )
             return
+        self._bill_lost(run)
         self.watcher.said(f"{run.label}: failed for good after {run.failures} trials: {detail}")
         if run.state.status is RunStatus.PLANNED:
             self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)

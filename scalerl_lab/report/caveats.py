@@ -21,15 +21,13 @@ def _all(view: SweepView, found: Ceilings) -> list[tuple[str, str] | None]:
         (
             "Everything else is held fixed",
             "What the sweep does not vary (learning rate, batch, lengths, model, tasks) stays at the "
-            "control's "
-            "value. An arm might do better with its own; these verdicts hold at these settings.",
+            "control's value. An arm might do better with its own; these verdicts hold at these settings.",
         ),
         _efficiency(found),
         (
             "The law is assumed",
             "Ceilings are asymptotes of one sigmoid in compute. A late rise, a second phase or a slow "
-            "decline "
-            "after the last point is outside it.",
+            "decline after the last point is outside it.",
         ),
         _evaluation(view),
         _reused(found),
@@ -47,8 +45,7 @@ def _stand_in(view: SweepView, found: Ceilings) -> tuple[str, str] | None:
         f"Profile {found.profile_name} is a stand-in",
         f"{what}: the same question, arms, rule and fractions of budget on a tiny scale. A GPU-hour here is "
         f"{flops(found.flops_per_gpu_hour)} counted floating-point operations. Which choice matters at this "
-        f"scale "
-        "need not be the one that matters at full scale.",
+        "scale need not be the one that matters at full scale.",
     )
 
 
@@ -59,8 +56,8 @@ def _seeds(view: SweepView, found: Ceilings) -> tuple[str, str] | None:
     return (
         f"{num(len(single), 'arm')} with a single seed",
         f"Their spread from seed to seed is taken from the control's {num(len(view.control), 'seed')} and a "
-        f"prior, "
-        "not measured. Each arm is judged by itself; nothing corrects for the number of arms.",
+        "prior, not measured. Each arm is judged by itself and at every point; nothing corrects for the "
+        "number of arms or of looks.",
     )
 
 
@@ -94,8 +91,8 @@ def _evaluation(view: SweepView) -> tuple[str, str] | None:
     return (
         "One held-out set",
         f"Pass rates are means over {last.num_prompts:,} fixed prompts, {last.num_samples:,} samples a "
-        f"point, of the "
-        "distribution that was trained on. Other tasks may rank the arms differently.",
+        "point, of the distribution that was trained on, under each arm's own length control. Other tasks "
+        "may rank the arms differently.",
     )
 
 

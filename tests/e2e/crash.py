@@ -2,11 +2,11 @@
 
     python -m tests.e2e.crash SWEEP --home FOLDER [--kills 5] [--seed 0] [--reuse-undisturbed]
 
-Every kill is SIGKILL to the driver alone, at a moment drawn uniformly from the undisturbed sweep's
-duration. Afterwards the same command runs to its end, and these must hold: every point that both
-sweeps have is equal bit for bit; no point of a run is missing or doubled; the training entries of each
-run's ledger follow each other without gap or overlap and add up to its last point; what was killed by
-a decision is still killed.
+Every kill is SIGKILL to the driver alone, after a time drawn uniformly from 2 to 50 % of the undisturbed
+sweep's duration, counted from the driver's own start. Afterwards the same command runs to its end, and
+these must hold: every point that both sweeps have is equal bit for bit; no point of a run is missing or
+doubled, on file or in SQL; the training entries of each run's ledger follow each other without gap or
+overlap and add up to its last point; what was killed by a decision is still killed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.records import Action, EvalPoint, LedgerKind, RunState, RunStatus
 from scalerl_lab.store import Store
 
@@ -98,11 +99,17 @@ def _curve(run: RunState) -> dict[int, dict[str, object]]:
     }
 
 
-def _gaps(label: str, points: tuple[EvalPoint, ...], every_steps: int) -> list[str]:
-    steps = [point.step for point in points]
+def _gaps(label: str, home: Path, run: RunState) -> list[str]:
+    """Faults of the run's own file, where a repeated point would stand twice, and of its rows in SQL."""
+    every_steps = run.planned.spec.recipe.evaluation.every_steps
+    facts = RunFolder(home / "runs" / run.planned.run_id).read_facts()
+    steps = [fact.step for fact in facts if isinstance(fact, EvalPoint)]
     faults = [f"{label}: step {s} twice" for s in set(steps) if steps.count(s) > 1]
     scheduled = set(range(0, max(steps, default=0) + 1, every_steps))
-    return faults + [f"{label}: step {s} missing" for s in sorted(scheduled - set(steps))]
+    faults += [f"{label}: step {s} missing" for s in sorted(scheduled - set(steps))]
+    if set(steps) != {point.step for point in run.points}:
+        faults.append(f"{label}: file and SQL hold different points")
+    return faults
 
 
 def _ledger_faults(store: Store, sweep_id: str, run: RunState) -> list[str]:
@@ -134,7 +141,9 @@ def compare(undisturbed: Path, disturbed: Path, kills_at_s: list[float]) -> Comp
         common = mine.keys() & other.keys()
         num_common += len(common)
         differing += [f"{label}: step {step}" for step in sorted(common) if mine[step] != other[step]]
-        faults += _gaps(label, run.points, run.planned.spec.recipe.evaluation.every_steps)
+        faults += _gaps(label, disturbed, run)
+        if run.status is RunStatus.FINISHED is before[run_id].status and max(mine) != max(other):
+            faults.append(f"{label}: ends at step {max(mine)}, undisturbed at {max(other)}")
         ledger += _ledger_faults(store, sweep_id, run)
         verdicts = [row.decision.action for row in store.decisions(sweep_id, run_id)]
         if Action.KILL in verdicts and run.status is not RunStatus.KILLED:

@@ -72,12 +72,14 @@ class LockstepLauncher:
         self.started: list[tuple[str, int]] = []
         self.turns = 0
         self.crash_at_turn: int | None = None
+        self.on_turn: dict[int, Callable[[], object]] = {}
 
     def start(self, request: TrialRequest) -> None:
         self._queue.append(request)
 
     def over(self) -> list[TrialOver]:
         self.turns += 1
+        self.on_turn.get(self.turns, lambda: None)()
         if self.turns == self.crash_at_turn:
             raise KeyboardInterrupt
         while self._queue and len(self._live) < self._slots:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scalerl_lab.config.profile import FlopsMeter, Profile
+from scalerl_lab.config.recipe import UniformCurriculum
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
+from scalerl_lab.launch.locking import try_exclusive
 from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.plan import SweepPlan, expand
 from scalerl_lab.records import (
     Action,
     Cause,
+    EndReason,
     ProgressView,
     RunSpec,
     RunState,
     RunStatus,
 )
 from scalerl_lab.store import Store
-from tests.launch.fake_trainer import FakeTrainer, trainer
+from tests.launch.fake_trainer import FakeTrainer, point, trainer
 from tests.launch.lockstep import AtOnce, LockstepLauncher
 from tests.launch.specs import RECIPE
 
@@ -76,17 +81,20 @@ class Bench:
         self.plan = expand(question, PROFILE, {"small": RECIPE}.__getitem__)
         self.store = Store.open(self.home.database_url)
         self.watcher = Silent()
+        self.analyst: Executor = AtOnce()
+        self.on_turn: dict[int, Callable[[], object]] = {}
         self.launcher = LockstepLauncher(trainer(FakeTrainer(ceiling)))
 
     def drive(self, fake: FakeTrainer | None = None, crash_at_turn: int | None = None) -> dict[str, RunState]:
         self.store.record_plan(self.plan)
         self.launcher = LockstepLauncher(trainer(fake or FakeTrainer(ceiling)))
         self.launcher.crash_at_turn = crash_at_turn
+        self.launcher.on_turn = self.on_turn
         runs = Driver(
             plan=self.plan,
             store=self.store,
             launcher=self.launcher,
-            analyst=AtOnce(),
+            analyst=self.analyst,
             home=self.home,
             watcher=self.watcher,
             code_version="test",
@@ -221,3 +229,90 @@ def test_slots_follow_the_scarcest_resource() -> None:
     plan = expand(sweep(), PROFILE, {"small": RECIPE}.__getitem__)
     assert slots(2, 0, plan) == 2
     assert slots(0.5, 0, plan) == 1
+
+
+class Slow(AtOnce):
+    """Answers a few questions later, as a busy analyst does."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        answer = super().submit(fn, *args, **kwargs)
+        asked = iter(range(6))
+        done = answer.done
+        answer.done = lambda: next(asked, None) is None and done()  # type: ignore[method-assign]
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [(EndReason.NON_FINITE, RunStatus.KILLED), (EndReason.NO_PROMPTS, RunStatus.FINISHED)],
+)
+def test_a_late_verdict_on_an_earlier_point_does_not_bring_an_ended_run_back(
+    bench: Bench, reason: EndReason, status: RunStatus
+) -> None:
+    class Ending(FakeTrainer):
+        def __call__(self, spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Any) -> Any:
+            if spec.recipe.zero_variance == "drop":
+                return super().__call__(spec, folder, cache, trial, supervisor)
+            for step in (0, 5):
+                supervisor.emit(point(trial, step, 0.2))
+            return self._end(supervisor, trial, 5, reason)
+
+    bench.analyst = Slow()
+    tied = bench.drive(Ending(ceiling))["tied:0"]
+    assert tied.status is status
+    assert [label for label, _ in bench.launcher.started].count("tied:0") == 1
+
+
+def test_a_run_that_failed_is_tried_again_by_the_next_command(bench: Bench) -> None:
+    class Cursed(FakeTrainer):
+        def __call__(self, spec: RunSpec, *rest: Any) -> Any:
+            if spec.recipe.zero_variance == "keep":
+                raise RuntimeError("disk full")
+            return super().__call__(spec, *rest)
+
+    assert bench.drive(Cursed(ceiling))["tied:0"].status is RunStatus.FAILED
+    assert bench.drive()["tied:0"].status is RunStatus.FINISHED
+    assert {label for label, _ in bench.launcher.started} == {"tied:0"}
+
+
+def test_another_sweep_reuses_runs_up_to_its_own_budget(bench: Bench) -> None:
+    first = bench.drive()
+    bench.plan = expand(
+        sweep(name="half", budget={"run_gpu_hours": 8000}), PROFILE, {"small": RECIPE}.__getitem__
+    )
+    again = bench.drive()
+    assert bench.launcher.started == []
+    for label, run in again.items():
+        assert run.reused
+        assert run.status in {RunStatus.FINISHED, RunStatus.KILLED}
+        assert run.last_decision is not None
+        assert run.last_decision.gpu_hours <= 8000
+        assert run.points[-1].gpu_hours <= 8000
+        assert run.points == first[label].points[: len(run.points)]
+
+
+def test_a_run_that_was_killed_goes_on_for_a_sweep_that_has_no_control_above_it(bench: Bench) -> None:
+    killed = bench.drive()["low:0"]
+    assert killed.status is RunStatus.KILLED
+    question = {"type": "compare", "recipes": ["low", "small"]}
+    low = RECIPE.model_copy(update={"name": "low", "curriculum": UniformCurriculum()})
+    bench.plan = expand(
+        sweep(name="low_first", question=question), PROFILE, {"small": RECIPE, "low": low}.__getitem__
+    )
+    runs = {run.planned.run_id: run for run in bench.drive().values()}
+    revived = runs[killed.planned.run_id]
+    assert revived.status is RunStatus.FINISHED
+    assert revived.gpu_hours >= 16000
+    assert revived.points[: len(killed.points)] == killed.points
+
+
+def test_a_run_that_another_driver_holds_is_waited_for_and_its_points_are_used(bench: Bench) -> None:
+    run_id = next(run.run_id for run in bench.plan.runs if run.arm == "tied")
+    folder = RunFolder(bench.home.run_folder(run_id))
+    lock = try_exclusive(folder.driver_lock)
+    assert lock is not None
+    bench.on_turn[60] = lock.close
+    runs = bench.drive()
+    assert bench.launcher.turns > 60
+    assert ("tied:0", 1) in bench.launcher.started
+    assert runs["tied:0"].status is RunStatus.FINISHED
