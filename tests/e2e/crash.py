@@ -55,7 +55,7 @@ def _start(sweep: str, home: Path) -> subprocess.Popen[bytes]:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "driver.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "scalerl_lab.cli", "sweep", "run", sweep],
+            [Path(sys.executable).with_name("lab"), "sweep", "run", sweep],
             env=os.environ | {"LAB_HOME": str(home)},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -297,7 +297,9 @@ def test_a_run_that_was_killed_goes_on_for_a_sweep_that_has_no_control_above_it(
     question = {"type": "compare", "recipes": ["low", "small"]}
     low = RECIPE.model_copy(update={"name": "low", "curriculum": UniformCurriculum()})
     bench.plan = expand(
-        sweep(name="low_first", question=question), PROFILE, {"small": RECIPE, "low": low}.__getitem__
+        sweep(name="low_first", recipe="low", question=question),
+        PROFILE,
+        {"small": RECIPE, "low": low}.__getitem__,
     )
     runs = {run.planned.run_id: run for run in bench.drive().values()}
     revived = runs[killed.planned.run_id]
