@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
-from typing import TextIO
+from dataclasses import dataclass, field
 
 from scalerl_lab.decide import decide_ended
-from scalerl_lab.launch.analysis import Analysis, AnalysisJob, Curve, Plot, analyse, draw
+from scalerl_lab.launch.analysis import AnalysisJob, Plot, analyse, draw
+from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
 from scalerl_lab.launch.locking import try_exclusive
@@ -28,9 +28,6 @@ from scalerl_lab.records import (
     Cause,
     EndReason,
     Fact,
-    Fit,
-    FitStatus,
-    ProgressRow,
     ProgressView,
     Role,
     RunState,
@@ -44,63 +41,6 @@ _TURN_S = 0.1
 _UPDATE_S = 0.5
 _STOP_GRACE_S = 60.0
 _ROUNDING = 1e-6
-_OVER = {RunStatus.FINISHED, RunStatus.KILLED, RunStatus.FAILED}
-
-
-@dataclass(slots=True)
-class _Run:
-    """What the driver holds of a run between turns; all of it can be read again from files and SQL."""
-
-    state: RunState
-    folder: RunFolder
-    lines: int = 0
-    size: int = -1
-    trial: int = 0
-    live: bool = False
-    failures: int = 0
-    ended: TrialEnded | None = None
-    job: Future[Analysis] | None = None
-    driver_lock: TextIO | None = None
-    elsewhere: bool = False
-    """Whether another sweep's driver has a trial of this run; its points serve this sweep too."""
-    judge_again: bool = False
-    """Whether hours were freed since the last verdict of this finished run."""
-    ordered_down_at: float | None = None
-    gpu_hours_now: float = 0.0
-    """Training compute at the last step of this trial that is on file."""
-
-    @property
-    def used(self) -> float:
-        """Training compute so far, ahead of the last point while a trial runs."""
-        return max(self.gpu_hours_now, self.state.gpu_hours)
-
-    @property
-    def run_id(self) -> str:
-        return self.state.planned.run_id
-
-    @property
-    def label(self) -> str:
-        return f"{self.state.planned.arm}:{self.state.planned.spec.seed}"
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to be done for it, short of another verdict."""
-        extended = self.state.last_decision is not None and self.state.last_decision.action is Action.EXTEND
-        finished = self.state.status is RunStatus.FINISHED
-        return self.state.status in _OVER and not (finished and extended)
-
-    @property
-    def condemned(self) -> bool:
-        """Whether the last word is to kill it; a point that comes after changes nothing."""
-        return self.state.last_decision is not None and self.state.last_decision.action is Action.KILL
-
-    @property
-    def awaits_verdict(self) -> bool:
-        """Whether points came after the last decision, and a verdict on them is wanted."""
-        points, last = self.state.points, self.state.last_decision
-        wanted = not self.condemned and self.state.status is not RunStatus.FAILED
-        news = last is None or self.judge_again or (bool(points) and last.step < points[-1].step)
-        return wanted and bool(points) and news
 
 
 @dataclass(slots=True)
@@ -118,7 +58,7 @@ class Driver:
     """How many trials the launcher has at a time; one waiting beyond its slots hides the start-up."""
     plot: Plot | None = None
     clock: Callable[[], float] = time.monotonic
-    _runs: dict[str, _Run] = field(default_factory=dict)
+    _runs: dict[str, DrivenRun] = field(default_factory=dict)
     _plots: list[tuple[str, str, Future[bytes]]] = field(default_factory=list)
     _began: float = 0.0
     _began_gpu_hours: float = 0.0
@@ -161,8 +101,8 @@ class Driver:
             folder = RunFolder(self.home.run_folder(run_id))
             folder.create(state.planned.spec)
             started = [fact.trial for fact in folder.read_facts() if isinstance(fact, TrialStarted)]
-            self._runs[run_id] = _Run(
-                _as_granted(state),
+            self._runs[run_id] = DrivenRun(
+                as_granted(state),
                 folder,
                 lines=self.store.ingested_lines(run_id),
                 trial=max([state.trials, *started]),
@@ -175,7 +115,7 @@ class Driver:
         self._refresh()
         self._began_gpu_hours = sum(run.used for run in self._runs.values())
 
-    def _ingest(self, run: _Run) -> None:
+    def _ingest(self, run: DrivenRun) -> None:
         """Bring a run's new facts into SQL; the line number makes it idempotent."""
         progress = run.folder.progress()
         run.gpu_hours_now = progress.gpu_hours if progress and progress.trial == run.trial else 0.0
@@ -202,11 +142,11 @@ class Driver:
 
     def _refresh(self) -> None:
         for state in self.store.run_states(self.plan.sweep_id):
-            self._runs[state.planned.run_id].state = _as_granted(state)
+            self._runs[state.planned.run_id].state = as_granted(state)
 
     # ------------------------------------------------------------ verdicts
 
-    def _submit(self, run: _Run) -> None:
+    def _submit(self, run: DrivenRun) -> None:
         if run.job is not None or not run.awaits_verdict:
             return
         arm = run.state.planned.arm
@@ -214,8 +154,8 @@ class Driver:
         job = AnalysisJob(
             sweep=self.plan.sweep,
             run=run.state,
-            siblings=tuple(_curve(r) for r in self._of_arm(arm) if r.run_id != self_id),
-            controls=tuple(_curve(r) for r in self._sound() if r.state.planned.role is Role.CONTROL),
+            siblings=tuple(r.curve for r in self._of_arm(arm) if r.run_id != self_id),
+            controls=tuple(r.curve for r in self._sound() if r.state.planned.role is Role.CONTROL),
             free_gpu_hours=self._free(),
         )
         run.job, run.judge_again = self.analyst.submit(analyse, job), False
@@ -224,10 +164,10 @@ class Driver:
         """GPU-hours that killed runs left and nobody else will need."""
         return self.store.budget(self.plan.sweep_id).free
 
-    def _of_arm(self, arm: str) -> list[_Run]:
+    def _of_arm(self, arm: str) -> list[DrivenRun]:
         return [run for run in self._sound() if run.state.planned.arm == arm]
 
-    def _sound(self) -> list[_Run]:
+    def _sound(self) -> list[DrivenRun]:
         """Runs that were not killed for a non-finite number: such a curve ends before it shows it."""
         return [
             run
@@ -235,7 +175,7 @@ class Driver:
             if run.state.last_decision is None or run.state.last_decision.cause is not Cause.NON_FINITE
         ]
 
-    def _collect(self, run: _Run) -> None:
+    def _collect(self, run: DrivenRun) -> None:
         """Put a finished analysis on record, then act on it."""
         if run.job is None or not run.job.done():
             return
@@ -250,7 +190,7 @@ class Driver:
         if analysis.decision.action is not Action.CONTINUE:
             self.watcher.said(f"{run.label}: {analysis.decision.action}: {analysis.decision.reason}")
 
-    def _settle(self, run: _Run) -> None:
+    def _settle(self, run: DrivenRun) -> None:
         """Do what the last decision says, once; whatever was done already is left alone."""
         last = run.state.last_decision
         if last is None or run.awaits_verdict or run.job is not None:
@@ -263,7 +203,7 @@ class Driver:
         elif last.action is Action.FINISH:
             self._close(run, RunStatus.FINISHED)
 
-    def _take_down(self, run: _Run) -> None:
+    def _take_down(self, run: DrivenRun) -> None:
         if not run.live:
             self._close(run, RunStatus.KILLED)
             return
@@ -275,7 +215,7 @@ class Driver:
             self.launcher.stop(run.run_id)
             run.ordered_down_at = now
 
-    def _bill_lost(self, run: _Run) -> None:
+    def _bill_lost(self, run: DrivenRun) -> None:
         """Book steps after the last checkpoint of a trial that died, as no later trial will."""
         last = run.state.points[-1] if run.state.points else None
         entry = lost_work(
@@ -295,7 +235,7 @@ class Driver:
         lock.close()
         self._ingest(run)
 
-    def _close(self, run: _Run, status: RunStatus) -> None:
+    def _close(self, run: DrivenRun, status: RunStatus) -> None:
         if status is not RunStatus.FINISHED:
             self._bill_lost(run)
         if run.state.status is RunStatus.PLANNED:
@@ -311,7 +251,7 @@ class Driver:
                 other.judge_again |= other.state.status is RunStatus.FINISHED
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
-            job = self.analyst.submit(draw, self.plot, _curve(run), self.plan.sweep, up_to, run.label)
+            job = self.analyst.submit(draw, self.plot, run.curve, self.plan.sweep, up_to, run.label)
             self._plots.append((run.run_id, "fit.png", job))
 
     # ------------------------------------------------------------ trials
@@ -330,7 +270,7 @@ class Driver:
                 continue
             live += self._start(run)
 
-    def _undecided(self, run: _Run) -> bool:
+    def _undecided(self, run: DrivenRun) -> bool:
         return not run.over and (run.job is not None or run.awaits_verdict)
 
     def _unpromised(self) -> float:
@@ -346,7 +286,7 @@ class Driver:
             promised += granted if may_use_more else min(used, granted)
         return self.plan.sweep_gpu_hours - promised
 
-    def _needs_trial(self, run: _Run) -> bool:
+    def _needs_trial(self, run: DrivenRun) -> bool:
         if run.live or run.job is not None or run.awaits_verdict or run.over:
             return False
         last = run.state.last_decision
@@ -354,7 +294,7 @@ class Driver:
             return False
         return run.state.gpu_hours < run.state.granted_gpu_hours
 
-    def _start(self, run: _Run) -> bool:
+    def _start(self, run: DrivenRun) -> bool:
         """Hand a trial to the launcher, unless another sweep's driver has one of the same run."""
         lock = try_exclusive(run.folder.driver_lock)
         run.elsewhere = lock is None
@@ -410,7 +350,7 @@ class Driver:
             self._refresh()
             self.watcher.said(f"{run.label}: {ended.reason}: {ended.detail}")
 
-    def _retry_or_give_up(self, run: _Run, detail: str) -> None:
+    def _retry_or_give_up(self, run: DrivenRun, detail: str) -> None:
         allowed = self.plan.profile.max_failures
         if run.failures <= allowed:
             self.watcher.said(
@@ -447,7 +387,7 @@ class Driver:
     def _view(self, now: float) -> ProgressView:
         fits = self.store.latest_fits(self.plan.sweep_id)
         rows = tuple(
-            _row(run, fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values()
+            run.row(fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values()
         )
         return ProgressView(
             sweep_id=self.plan.sweep_id,
@@ -466,37 +406,9 @@ class Driver:
         if done <= 0.0:
             return None
         left = sum(
-            max(run.state.granted_gpu_hours - run.used, 0.0) for run in runs if run.state.status not in _OVER
+            max(run.state.granted_gpu_hours - run.used, 0.0) for run in runs if run.state.status not in OVER
         )
         return (now - self._began) * left / done
-
-
-def _as_granted(state: RunState) -> RunState:
-    """The run as this sweep may see it: points beyond its grant, paid for by another sweep, are left out."""
-    beyond = [point.gpu_hours >= state.granted_gpu_hours for point in state.points]
-    num = beyond.index(True) + 1 if True in beyond else len(beyond)
-    return replace(state, points=state.points[:num])
-
-
-def _curve(run: _Run) -> Curve:
-    return run.run_id, run.state.points
-
-
-def _row(run: _Run, fit: Fit | None) -> ProgressRow:
-    planned, points = run.state.planned, run.state.points
-    return ProgressRow(
-        run_id=run.run_id,
-        arm=planned.arm,
-        seed=planned.spec.seed,
-        role=planned.role,
-        status=run.state.status,
-        gpu_hours=run.used,
-        granted_gpu_hours=run.state.granted_gpu_hours,
-        pass_rate=points[-1].pass_rate if points else None,
-        ceiling=fit.ceiling if fit else None,
-        identified=fit is not None and fit.status is FitStatus.IDENTIFIED,
-        last_decision=run.state.last_decision,
-    )
 
 
 def slots(cpus: float, gpus: float, plan: SweepPlan) -> int:

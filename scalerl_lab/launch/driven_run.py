@@ -1,0 +1,106 @@
+"""What the driver holds of a run between turns; all of it can be read again from files and SQL."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TextIO
+
+from scalerl_lab.launch.analysis import Analysis, Curve
+from scalerl_lab.launch.run_folder import RunFolder
+from scalerl_lab.records import (
+    Action,
+    Fit,
+    FitStatus,
+    ProgressRow,
+    RunState,
+    RunStatus,
+    TrialEnded,
+)
+
+OVER = frozenset({RunStatus.FINISHED, RunStatus.KILLED, RunStatus.FAILED})
+
+
+@dataclass(slots=True)
+class DrivenRun:
+    """One run of the sweep: how it stands, its folder, its trial, and the verdict on its way."""
+
+    state: RunState
+    folder: RunFolder
+    lines: int = 0
+    size: int = -1
+    trial: int = 0
+    live: bool = False
+    failures: int = 0
+    ended: TrialEnded | None = None
+    job: Future[Analysis] | None = None
+    driver_lock: TextIO | None = None
+    elsewhere: bool = False
+    """Whether another sweep's driver has a trial of this run; its points serve this sweep too."""
+    judge_again: bool = False
+    """Whether hours were freed since the last verdict of this finished run."""
+    ordered_down_at: float | None = None
+    gpu_hours_now: float = 0.0
+    """Training compute at the last step of this trial that is on file."""
+
+    @property
+    def used(self) -> float:
+        """Training compute so far, ahead of the last point while a trial runs."""
+        return max(self.gpu_hours_now, self.state.gpu_hours)
+
+    @property
+    def run_id(self) -> str:
+        return self.state.planned.run_id
+
+    @property
+    def label(self) -> str:
+        return f"{self.state.planned.arm}:{self.state.planned.spec.seed}"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be done for it, short of another verdict."""
+        extended = self.state.last_decision is not None and self.state.last_decision.action is Action.EXTEND
+        finished = self.state.status is RunStatus.FINISHED
+        return self.state.status in OVER and not (finished and extended)
+
+    @property
+    def condemned(self) -> bool:
+        """Whether the last word is to kill it; a point that comes after changes nothing."""
+        return self.state.last_decision is not None and self.state.last_decision.action is Action.KILL
+
+    @property
+    def awaits_verdict(self) -> bool:
+        """Whether points came after the last decision, and a verdict on them is wanted."""
+        points, last = self.state.points, self.state.last_decision
+        wanted = not self.condemned and self.state.status is not RunStatus.FAILED
+        news = last is None or self.judge_again or (bool(points) and last.step < points[-1].step)
+        return wanted and bool(points) and news
+
+    @property
+    def curve(self) -> Curve:
+        """Its id and its points."""
+        return self.run_id, self.state.points
+
+    def row(self, fit: Fit | None) -> ProgressRow:
+        """Where the run stands, for people who watch."""
+        planned, points = self.state.planned, self.state.points
+        return ProgressRow(
+            run_id=self.run_id,
+            arm=planned.arm,
+            seed=planned.spec.seed,
+            role=planned.role,
+            status=self.state.status,
+            gpu_hours=self.used,
+            granted_gpu_hours=self.state.granted_gpu_hours,
+            pass_rate=points[-1].pass_rate if points else None,
+            ceiling=fit.ceiling if fit else None,
+            identified=fit is not None and fit.status is FitStatus.IDENTIFIED,
+            last_decision=self.state.last_decision,
+        )
+
+
+def as_granted(state: RunState) -> RunState:
+    """The run as this sweep may see it: points beyond its grant, paid for by another sweep, are left out."""
+    beyond = [point.gpu_hours >= state.granted_gpu_hours for point in state.points]
+    num = beyond.index(True) + 1 if True in beyond else len(beyond)
+    return replace(state, points=state.points[:num])
