@@ -40,7 +40,7 @@ from scalerl_lab.store import Store
 _TURN_S = 0.1
 _UPDATE_S = 0.5
 _STOP_GRACE_S = 60.0
-_ROUNDING = 1e-6
+_ROUNDING = 1e-3
 
 
 @dataclass(slots=True)
@@ -92,7 +92,10 @@ class Driver:
         self._admit()
         self._collect_plots()
         self._show()
-        return any(run.live or run.elsewhere or run.job is not None for run in self._runs.values())
+        return any(
+            run.live or run.elsewhere or run.job is not None or run.awaits_verdict
+            for run in self._runs.values()
+        )
 
     def _load(self) -> None:
         """Read everything back: the first turn after a crash is like any other."""

@@ -83,11 +83,12 @@ class Bench:
         self.watcher = Silent()
         self.analyst: Executor = AtOnce()
         self.on_turn: dict[int, Callable[[], object]] = {}
+        self.slots = 2
         self.launcher = LockstepLauncher(trainer(FakeTrainer(ceiling)))
 
     def drive(self, fake: FakeTrainer | None = None, crash_at_turn: int | None = None) -> dict[str, RunState]:
         self.store.record_plan(self.plan)
-        self.launcher = LockstepLauncher(trainer(fake or FakeTrainer(ceiling)))
+        self.launcher = LockstepLauncher(trainer(fake or FakeTrainer(ceiling)), self.slots)
         self.launcher.crash_at_turn = crash_at_turn
         self.launcher.on_turn = self.on_turn
         runs = Driver(
@@ -318,3 +319,38 @@ def test_a_run_that_another_driver_holds_is_waited_for_and_its_points_are_used(b
     assert bench.launcher.turns > 60
     assert ("tied:0", 1) in bench.launcher.started
     assert runs["tied:0"].status is RunStatus.FINISHED
+
+
+def test_a_run_at_its_budget_is_extended_while_its_ceiling_is_open_and_hours_are_left(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, sweep(budget={"run_gpu_hours": 4000, "sweep_gpu_hours": 64000}))
+    runs = bench.drive()
+    for run in runs.values():
+        assert run.status is RunStatus.FINISHED
+        assert run.granted_gpu_hours == 5000
+        assert run.gpu_hours == 5000
+        rows = bench.store.decisions(bench.plan.sweep_id, run.planned.run_id)
+        extended = [row for row in rows if row.decision.action is Action.EXTEND]
+        assert [row.decision.granted_gpu_hours for row in extended] == [4500, 5000]
+        assert all(row.acted_at is not None for row in extended)
+    assert bench.launcher.started.count(("tied:0", 3)) == 1
+
+
+def test_hours_that_a_killed_run_left_extend_a_run_that_had_finished(tmp_path: Path) -> None:
+    question = {
+        "type": "leave_one_out",
+        "arms": {
+            "early": {"set": {"zero_variance": "keep"}},
+            "low": {"set": {"curriculum": {"type": "uniform"}}},
+        },
+    }
+    extension = {"max_factor": 1.125, "open_probability": 0.01}
+    bench = Bench(tmp_path, sweep(question=question, rule={"extension": extension}))
+    bench.slots = 1
+    runs = bench.drive()
+    assert runs["low:0"].status is RunStatus.KILLED
+    early = runs["early:0"]
+    rows = bench.store.decisions(bench.plan.sweep_id, early.planned.run_id)
+    actions = [row.decision.action for row in rows if row.decision.action is not Action.CONTINUE]
+    assert actions == [Action.FINISH, Action.EXTEND, Action.FINISH]
+    assert early.gpu_hours == early.granted_gpu_hours == 18000
+    assert early.status is RunStatus.FINISHED
