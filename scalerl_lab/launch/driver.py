@@ -93,7 +93,7 @@ class Driver:
         self._collect_plots()
         self._show()
         return any(
-            run.live or run.elsewhere or run.job is not None or run.awaits_verdict
+            run.live or run.job is not None or run.awaits_verdict or (run.elsewhere and not run.over)
             for run in self._runs.values()
         )
 
@@ -244,10 +244,11 @@ class Driver:
         if run.state.status is RunStatus.PLANNED:
             # Points of another sweep already say all that this one asks.
             self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
-        self.store.set_status(self.plan.sweep_id, run.run_id, status)
+        # The status comes last: after a crash before it, the run is closed once more.
         for row in self.store.unacted(self.plan.sweep_id):
             if row.decision.run_id == run.run_id:
                 self.store.mark_acted(row.decision_id)
+        self.store.set_status(self.plan.sweep_id, run.run_id, status)
         self._refresh()
         if status is RunStatus.KILLED:
             for other in self._runs.values():

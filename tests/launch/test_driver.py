@@ -15,7 +15,8 @@ from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.locking import try_exclusive
-from scalerl_lab.launch.run_folder import RunFolder
+from scalerl_lab.launch.run_folder import Orders, RunFolder
+from scalerl_lab.launch.worker import execute
 from scalerl_lab.plan import SweepPlan, expand
 from scalerl_lab.records import (
     Action,
@@ -354,3 +355,21 @@ def test_hours_that_a_killed_run_left_extend_a_run_that_had_finished(tmp_path: P
     assert actions == [Action.FINISH, Action.EXTEND, Action.FINISH]
     assert early.gpu_hours == early.granted_gpu_hours == 18000
     assert early.status is RunStatus.FINISHED
+
+
+def test_a_run_that_another_driver_finishes_ends_the_waiting(bench: Bench) -> None:
+    run_id = next(run.run_id for run in bench.plan.runs if run.arm == "tied")
+    folder = RunFolder(bench.home.run_folder(run_id))
+    lock = try_exclusive(folder.driver_lock)
+    assert lock is not None
+
+    def finish_elsewhere() -> None:
+        folder.write_orders(Orders(16000.0))
+        execute(folder.path, folder.path, 1, code_version="other", trainer=trainer(FakeTrainer(ceiling)))
+
+    bench.on_turn[20] = finish_elsewhere
+    runs = bench.drive()
+    lock.close()
+    assert "tied:0" not in {label for label, _ in bench.launcher.started}
+    assert runs["tied:0"].status is RunStatus.FINISHED
+    assert runs["tied:0"].gpu_hours == 16000
