@@ -228,6 +228,25 @@ class FitStatus(StrEnum):
     TOO_FEW_POINTS = "too_few_points"
 
 
+class Shape(StrEnum):
+    """What kind of curve a run's points draw."""
+
+    LAW = "law"
+    """The sigmoid law describes them."""
+    FLAT = "flat"
+    """No rise beyond noise."""
+    LINEAR = "linear"
+    """Still rising without a bend: where it will end cannot be seen yet."""
+    TWO_PHASE = "two_phase"
+    """A rise, a rest, and a second rise: the law would take the first plateau for the last."""
+    COLLAPSING = "collapsing"
+    """A rise, then a sustained fall from the peak."""
+    LATE_BLOOMING = "late_blooming"
+    """Flat for most of the window, rising at its end."""
+    WANDERING = "wandering"
+    """None of these: the residuals from the law are no noise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """The sigmoid law's posterior given a run's points, in summary."""
