@@ -11,6 +11,10 @@ at compute not yet spent.
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
     pool.py       ceilings of an arm's seeds pooled, differences between arms, refits at a common ceiling
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
+    baselines.py  what the simple methods of forecasting share
+    persistence.py  the last value, or level, stays
+    methods.py    ``METHODS``: every method of forecasting by name
+    score.py      forecasts against what came: errors, CRPS, log score, coverage
 
 To add a statistic: a function on ``FittedCurve`` or on points, with a test that knows the answer
 otherwise. Never raise on data: a curve that says nothing gets a status. Never read files, clocks or
@@ -19,6 +23,7 @@ global random state: the same points give the same numbers, bit for bit.
 
 from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, fit_curve, interval_of
 from scalerl_lab.fit.law import gain_share, hours_to_reach, pass_rate
+from scalerl_lab.fit.methods import METHODS, fit_with
 from scalerl_lab.fit.paper import PaperFit, paper_fit
 from scalerl_lab.fit.pool import (
     CeilingDifference,
@@ -28,21 +33,30 @@ from scalerl_lab.fit.pool import (
     pool,
     refit_at_ceiling,
 )
+from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
 
 __all__ = [
+    "BANDS",
+    "METHODS",
     "QUANTILES",
     "CeilingDifference",
     "CeilingRefit",
     "FittedCurve",
     "PaperFit",
     "PooledCeiling",
+    "Score",
+    "Scored",
     "ceiling_difference",
     "fit_curve",
+    "fit_with",
     "gain_share",
+    "group_score",
     "hours_to_reach",
     "interval_of",
+    "mean_score",
     "paper_fit",
     "pass_rate",
     "pool",
     "refit_at_ceiling",
+    "score_fit",
 ]
