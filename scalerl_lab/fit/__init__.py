@@ -11,6 +11,8 @@ at compute not yet spent.
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
     pool.py       ceilings of an arm's seeds pooled, differences between arms, refits at a common ceiling
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
+    published.py  published parameters of ScaleRL, with where each is printed
+    simulate.py   curves and sweeps whose truth is known
     baselines.py  what the simple methods of forecasting share
     persistence.py  the last value, or level, stays
     methods.py    ``METHODS``: every method of forecasting by name
