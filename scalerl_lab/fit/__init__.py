@@ -14,6 +14,7 @@ at compute not yet spent.
     published.py  published parameters of ScaleRL, with where each is printed
     simulate.py   curves and sweeps whose truth is known
     baselines.py  what the simple methods of forecasting share
+    least_squares.py  sigmoid, power law and a line in log compute, fitted as people do
     persistence.py  the last value, or level, stays
     methods.py    ``METHODS``: every method of forecasting by name
     score.py      forecasts against what came: errors, CRPS, log score, coverage
