@@ -13,7 +13,9 @@ at compute not yet spent.
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
     published.py  published parameters of ScaleRL, with where each is printed
     simulate.py   curves and sweeps whose truth is known
+    paper_method.py  that procedure as a method of forecasting any curve
     baselines.py  what the simple methods of forecasting share
+    models.py     laws as least squares sees them
     least_squares.py  sigmoid, power law and a line in log compute, fitted as people do
     persistence.py  the last value, or level, stays
     methods.py    ``METHODS``: every method of forecasting by name
