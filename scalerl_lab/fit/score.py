@@ -31,7 +31,8 @@ MIXED_IN = 0.001
 class Score:
     """How well forecasts did: one curve's held-out points, or the mean over curves."""
 
-    curves: int
+    forecasts: int
+    """Of one curve at one cut each."""
     points: int
     mae: float
     """Mean absolute error of the median."""
@@ -77,7 +78,7 @@ def score_fit(fit: CurveFit, held_out: Curve, scale: float) -> Score:
     inside = (low - slack <= value) & (value <= high + slack)
     median = _sorted_quantiles(drawn, [0.5])[0]
     return Score(
-        curves=1,
+        forecasts=1,
         points=value.size,
         mae=float(np.abs(median - value).mean() / scale),
         crps=float(sample_crps(drawn, value).mean() / scale),
@@ -140,7 +141,7 @@ def mean_score(scores: Sequence[Score]) -> Score:
         return float(np.mean(list(values)))
 
     return Score(
-        curves=sum(s.curves for s in scores),
+        forecasts=sum(s.forecasts for s in scores),
         points=sum(s.points for s in scores),
         mae=mean(s.mae for s in scores),
         crps=mean(s.crps for s in scores),
