@@ -3,6 +3,7 @@
     LabError                      1   something the lab knows about went wrong
     |-- UserError                 2   what a person wrote or asked for is wrong; nothing was created
     |   |-- ConfigError               a YAML file: names the file, the line and the key path
+    |   |-- DataError                 a file of points: names the file, the line and the column
     |   |-- NotFound                  no such recipe, sweep, run or profile
     |   `-- NotSupported              well-formed, but this version cannot execute it
     |-- ResourceError             3   the machine or cluster lacks what the recipe needs
@@ -33,6 +34,10 @@ class UserError(LabError):
 
 class ConfigError(UserError):
     """A YAML file says something that is not allowed; the message names file, line and key path."""
+
+
+class DataError(UserError):
+    """A file of points cannot be read; the message names file, line and column, and what is allowed."""
 
 
 class NotFound(UserError):

@@ -6,6 +6,7 @@
     page        as a self-contained HTML page: ``page_parts``, ``curves``, ``forest``, ``caveats``,
                 ``markup``, page.css, page.js
     fit_plot    one run's fit as a picture, for MLflow
+    forecasts   a folder: curves of any file, read, fitted, forecast and shown, for ``lab fit``
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
                 ``why`` the decisions on a run
     words       how numbers are written, everywhere

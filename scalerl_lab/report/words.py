@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from scalerl_lab.records import Interval
 
 MINUS = "−"
@@ -86,3 +89,31 @@ def clock(seconds: float | None) -> str:
 def num(count: int, one: str, many: str | None = None) -> str:
     """A count with its noun: ``1 run``, ``3 runs``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def amount(compute: float | None) -> str:
+    """A compute in any unit: as ``hours`` where that has its digits, else ``3.2e+21``, ``0.0042``."""
+    if compute is None:
+        return ABSENT
+    size = abs(compute)
+    return hours(compute) if size == 0.0 or 0.095 <= size < 1e8 else f"{compute:.2g}"
+
+
+def decimals(span: float) -> int:
+    """Decimals that tell a hundredth of a span apart: 3 for pass rates, 0 for returns in the thousands."""
+    return min(12, max(0, 2 - math.floor(math.log10(span)))) if 0.0 < span < math.inf else 3
+
+
+def level(value: float | None, digits: int) -> str:
+    """A value in any unit, with so many decimals."""
+    if value is None:
+        return ABSENT
+    if abs(value) >= 1e8:
+        return f"{value:.3g}".replace("-", MINUS)
+    return signed_zero(f"{value:,.{digits}f}").replace("-", MINUS)
