@@ -5,9 +5,16 @@ R(C) = R0 + (A - R0) / (1 + (C_mid / C)^B): ceiling A, efficiency B, midpoint C_
 at compute not yet spent.
 
     law.py        the law and its inverse
-    window.py     which points a fit is given, the noise expected of them, and R0
-    posterior.py  grid over (C_mid, B), all else integrated; priors are stated there
+    curve.py      ``Curve``: points in any unit, and what is known of the start
+    window.py     a run's measured points as a curve
+    noise.py      kinds of noise and of discrepancy from the law
+    cells.py      the law given (C_mid, B): all else in closed form
+    posterior.py  grid over (C_mid, B), draws of all parameters; priors are stated there
+    outliers.py   single points that count less
+    paths.py      curves drawn from a posterior, at any compute
+    prediction.py what every method of forecasting gives
     identify.py   whether the posterior says where the ceiling is
+    law_fit.py    ``fit_posterior``: the Bayesian fit of one curve
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
     pool.py       ceilings of an arm's seeds pooled, differences between arms, refits at a common ceiling
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
@@ -28,6 +35,7 @@ global random state: the same points give the same numbers, bit for bit.
 
 from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, fit_curve, interval_of
 from scalerl_lab.fit.law import gain_share, hours_to_reach, pass_rate
+from scalerl_lab.fit.law_fit import LawFit, fit_posterior
 from scalerl_lab.fit.methods import METHODS, fit_with
 from scalerl_lab.fit.paper import PaperFit, paper_fit
 from scalerl_lab.fit.pool import (
@@ -47,12 +55,14 @@ __all__ = [
     "CeilingDifference",
     "CeilingRefit",
     "FittedCurve",
+    "LawFit",
     "PaperFit",
     "PooledCeiling",
     "Score",
     "Scored",
     "ceiling_difference",
     "fit_curve",
+    "fit_posterior",
     "fit_with",
     "gain_share",
     "group_score",

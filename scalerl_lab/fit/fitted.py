@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scalerl_lab.config.sweep import Rule
-from scalerl_lab.fit.identify import identify, too_few
+from scalerl_lab.fit.identify import Limits
 from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
-from scalerl_lab.fit.posterior import Draws, draw_posterior
-from scalerl_lab.fit.window import Window, read_window
+from scalerl_lab.fit.law_fit import LawFit, fit_posterior
+from scalerl_lab.fit.posterior import Draws
+from scalerl_lab.fit.window import curve_of
 from scalerl_lab.records import EvalPoint, Fit, FitStatus, Forecast, Interval
 
 QUANTILES = (0.025, 0.1, 0.5, 0.9, 0.975)
@@ -37,6 +38,8 @@ class FittedCurve:
     points: tuple[EvalPoint, ...]
     """All points of the run, also those left out of the fit."""
     draws: Draws | None
+    law: LawFit | None = None
+    """Where the draws come from; a posterior that is given otherwise has no wander about the law."""
 
     @property
     def identified(self) -> bool:
@@ -44,21 +47,27 @@ class FittedCurve:
         return self.fit.status is FitStatus.IDENTIFIED
 
     def forecast(self, gpu_hours: float) -> Forecast | None:
-        """The latent curve (without measurement noise) at a compute >= 0."""
-        if self.draws is None:
-            return None
-        d = self.draws
-        return Forecast(gpu_hours, interval_of(pass_rate(gpu_hours, d.r0, d.A, d.B, d.C_mid)))
+        """The curve (without measurement noise) at a compute >= 0."""
+        curves = self.curves([gpu_hours])
+        return None if curves is None else Forecast(gpu_hours, interval_of(curves[:, 0]))
 
     def bands(self, gpu_hours: ArrayLike) -> Floats | None:
-        """Quantiles ``QUANTILES`` of the latent curve, [5, N], at N computes >= 0."""
-        if self.draws is None:
+        """Quantiles ``QUANTILES`` of the curve, [5, N], at N computes >= 0."""
+        curves = self.curves(gpu_hours)
+        if curves is None:
             return None
-        d = self.draws
-        hours = np.asarray(gpu_hours, dtype=np.float64)
-        curves = pass_rate(hours, d.r0[:, None], d.A[:, None], d.B[:, None], d.C_mid[:, None])
         quantiles: Floats = np.quantile(curves, QUANTILES, axis=0)
         return quantiles
+
+    def curves(self, gpu_hours: ArrayLike) -> Floats | None:
+        """[K, N] equally probable curves at N computes >= 0."""
+        if self.draws is None:
+            return None
+        if self.law is not None:
+            return self.law.predict(gpu_hours).mean
+        d = self.draws
+        hours = np.asarray(gpu_hours, dtype=np.float64)
+        return pass_rate(hours, d.r0[:, None], d.A[:, None], d.B[:, None], d.C_mid[:, None])
 
     def ceiling_draws(self, num: int, seed: int = 0) -> Floats | None:
         """``num`` equally probable ceilings in random order; the same seed gives the same draws."""
@@ -69,7 +78,7 @@ class FittedCurve:
         return drawn
 
     def hours_to_reach(self, level: float) -> Interval | None:
-        """Compute at which the latent curve reaches a pass rate; None unless it does with 97.5 %."""
+        """Compute at which the law reaches a pass rate; None unless it does with 97.5 %."""
         if self.draws is None:
             return None
         d = self.draws
@@ -102,41 +111,31 @@ def fit_curve(
 
     Source: ScaleRL (arXiv 2510.13786) equation 1 and A.5 to A.7 for the window.
     """
-    window = read_window(points, fit_start_gpu_hours)
-    num_points = 0 if window is None else window.pass_rate.size
-    few = too_few(num_points, rule)
-    if window is None or few is not None:
-        return FittedCurve(_summary_of_few(run_id, window, few or "No points."), tuple(points), None)
-    draws = draw_posterior(window)
-    ceiling, midpoint = interval_of(draws.A), interval_of(draws.C_mid)
-    status, why = identify(window, draws, ceiling, midpoint, rule)
+    curve = curve_of(run_id, points, fit_start_gpu_hours)
+    return fitted_curve(fit_posterior(curve, limits=limits_of(rule)), points)
+
+
+def limits_of(rule: Rule) -> Limits:
+    """What a sweep's rule demands of an identified ceiling."""
+    return Limits(rule.min_points, rule.min_window_midpoints, rule.max_ceiling_width)
+
+
+def fitted_curve(law: LawFit, points: Sequence[EvalPoint]) -> FittedCurve:
+    """The record of a fit; too few points leave its status only."""
+    curve, draws = law.curve, law.draws
+    known = draws is not None and law.status is not FitStatus.TOO_FEW_POINTS
+    few = not known or draws is None
     fit = Fit(
-        run_id=run_id,
-        status=status,
-        why=why[0].upper() + why[1:],
-        num_points=num_points,
-        first_gpu_hours=float(window.gpu_hours[0]),
-        last_gpu_hours=float(window.gpu_hours[-1]),
-        r0=float(np.median(draws.r0)),
-        ceiling=ceiling,
-        efficiency=interval_of(draws.B),
-        midpoint=midpoint,
-        residual_sd=draws.sigma,
+        run_id=curve.name,
+        status=law.status,
+        why=law.why,
+        num_points=curve.value.size,
+        first_gpu_hours=float(curve.compute[0]) if curve.value.size else None,
+        last_gpu_hours=float(curve.compute[-1]) if curve.value.size else None,
+        r0=curve.r0 if few else law.r0,
+        ceiling=None if draws is None or few else interval_of(draws.A),
+        efficiency=None if draws is None or few else interval_of(draws.B),
+        midpoint=None if draws is None or few else interval_of(draws.C_mid),
+        residual_sd=None if few else law.residual_sd,
     )
-    return FittedCurve(fit, tuple(points), draws)
-
-
-def _summary_of_few(run_id: str, window: Window | None, why: str) -> Fit:
-    return Fit(
-        run_id=run_id,
-        status=FitStatus.TOO_FEW_POINTS,
-        why=why,
-        num_points=0 if window is None else window.pass_rate.size,
-        first_gpu_hours=None if window is None else float(window.gpu_hours[0]),
-        last_gpu_hours=None if window is None else float(window.gpu_hours[-1]),
-        r0=window.start if window is not None and window.start_measured else None,
-        ceiling=None,
-        efficiency=None,
-        midpoint=None,
-        residual_sd=None,
-    )
+    return FittedCurve(fit, tuple(points), None if few else draws, None if few else law)

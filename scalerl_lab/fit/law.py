@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def gain_share(gpu_hours: ArrayLike, B: ArrayLike, C_mid: ArrayLike) -> Floats:

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from scalerl_lab.errors import NotFound
 from scalerl_lab.fit.curve import Curve
+from scalerl_lab.fit.law_fit import fit_posterior
 from scalerl_lab.fit.least_squares import least_squares, log_linear, power_law
 from scalerl_lab.fit.paper_method import paper
 from scalerl_lab.fit.persistence import last_level, last_value
 from scalerl_lab.fit.prediction import CurveFit
 
 METHODS: dict[str, Callable[[Curve], CurveFit]] = {
+    "posterior": fit_posterior,
     "least_squares": least_squares,
     "paper": paper,
     "power_law": power_law,

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, finite_interval, interval_of
 from scalerl_lab.fit.law import Floats, hours_to_reach
+from scalerl_lab.fit.law_fit import ready
 from scalerl_lab.fit.posterior import Draws, draw_posterior
-from scalerl_lab.fit.window import read_window
+from scalerl_lab.fit.window import curve_of
 from scalerl_lab.records import EvalPoint, Interval
 
 _STEP = 0.001
@@ -132,10 +133,11 @@ def refit_at_ceiling(
 
     Source: ScaleRL (arXiv 2510.13786) A.5: refit at the mean A, then the higher B is the more efficient.
     """
-    window = read_window(points, fit_start_gpu_hours)
-    if window is None:
+    curve = curve_of("", points, fit_start_gpu_hours)
+    if curve.value.size == 0:
         return None
-    draws = draw_posterior(window, ceiling=ceiling)
+    problem, axes = ready(curve)
+    draws = draw_posterior(problem, axes, ceiling=ceiling)
     return CeilingRefit(ceiling, interval_of(draws.B), interval_of(draws.C_mid), draws)
 
 

@@ -1,23 +1,16 @@
-"""Posterior of the sigmoid law on a grid over midpoint and efficiency, with the rest integrated.
+"""Posterior of the law for one curve: quadrature over midpoint and efficiency, all else in closed form.
 
-Notation: N points, Q cells of the (log C_mid, log B) grid, H nodes of the residual correlation, K draws.
+Notation: Q cells of the (log C_mid, log B) grid, J components (kind of noise with a reading of the start),
+K draws.
 
-Given C_mid and B the law is linear in R0 and A: y = R0 (1 - f) + A f + e, f = 1 / (1 + (C_mid / C)^B).
-The noise e has variance sigma^2 sd_i^2 and correlation rho^gap between neighbours. With
+Priors of the shape (those of the linear part are in ``cells``, those of the noise in ``noise``):
 
-    R0 ~ N(start, sigma^2 start_sd^2),  A ~ U(0, 1),  sigma^2 ~ scaled-Inv-chi2(3, noise_variance)
-
-R0, A and sigma integrate in closed form: A given a cell is a Student t with N + 2 degrees of freedom cut
-to [0, 1], and its normaliser is the cell's weight. What is left is summed over cells and over rho.
-
-Priors on the rest:
-
-- log B ~ N(log 1.8, 0.5^2), 95 % within 0.68 to 4.8: published long runs have B from 1.09 to 2.44, short
-  ablations up to 5.2, tiny runs 1.05 to 3.4.
-- log C_mid ~ uniform from a twentieth of the first compute of the window to 10 times its last. It is flat
-  in log, so it has no scale of its own: rescaling compute moves C_mid and nothing else.
-- rho on (0, 0.15, ..., 0.75), weighted by N(0.3, 0.2^2): residuals of published curves have lag-1
-  correlation of about 0.3, and intervals that take them as independent are too narrow.
+- log B ~ N(log 1.6, 0.65^2), 95 % within 0.45 to 5.7: published long runs have B from 1.09 to 2.44, short
+  ablations up to 5.2 (ScaleRL Table 1 and legends); curves that follow a power law have less.
+- log C_mid ~ N(log(C_last / 2), 1.3^2): of the same order as the compute spent, 95 % within 1/25 and 6
+  times the window's last compute. It knows no unit of compute: rescaling moves C_mid and nothing else.
+- with probability 0.1 there is no rise, only a level that wanders, and with 0.1 a line in log compute,
+  which has no bend yet.
 """
 
 from __future__ import annotations
@@ -26,22 +19,25 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from scalerl_lab.fit.law import Floats
-from scalerl_lab.fit.window import Window
+from scalerl_lab.fit.cells import Cells, Level, Problem, evaluate, evaluate_level, law_forms, trend_form
+from scalerl_lab.fit.law import Floats, Integers
+from scalerl_lab.fit.noise import KINDS
 
-NUM_DRAWS = 4096
-_NOISE_DEGREES = 3.0
-_B_MEDIAN, _B_LOG_SD = 1.8, 0.5
-_LOG_B_RANGE = (math.log(0.3), math.log(9.0))
-_CORRELATIONS = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 0.75])
-_CORRELATION_LOG_PRIOR = -0.5 * ((_CORRELATIONS - 0.3) / 0.2) ** 2
-_COARSE, _FINE = (40, 24), (56, 40)
-_KEEP_LOG_WEIGHT = 10.0
-"""Cells less probable than exp(-10) of the best are left out when the grid closes in."""
-_TINY = 1e-300
-_SMALLEST_SHARE = 1e-12
-"""Computes closer to 0 than this share of the window's last count as this share of it."""
+NUM_DRAWS = 1024
+B_MEDIAN, B_LOG_SD = 1.6, 0.65
+MIDPOINT_MEDIAN, MIDPOINT_LOG_SD = 0.5, 1.3
+"""Of the midpoint over the window's last compute."""
+_LEVEL_WEIGHT, _TREND_WEIGHT = 0.1, 0.1
+_LOG_B_RANGE = (math.log(0.15), math.log(14.0))
+_LOG_C_RANGE = (-5.0, 3.5)
+_COARSE, _FINE = (30, 20), (36, 28)
+_KEEP_LOG_WEIGHT = 9.0
+"""Cells less probable than exp(-9) of the best are left out when the grid closes in."""
+_KEEP_COMPONENT = 6.0
+_PROBES = tuple(j for j, kind in enumerate(KINDS) if (kind.rho, kind.walk) in {(0.3, 0.0), (0.2, 4.0)})
+"""Kinds by which the grid closes in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,230 +48,306 @@ class Draws:
     A: Floats
     B: Floats
     C_mid: Floats
-    sigma: float
-    """Posterior mean of the residual standard deviation, at a point of mean noise."""
+    sigma: Floats
+    """Standard deviation of a typical point's noise."""
+    kind: Integers
+    """[K] index into ``KINDS``."""
+    lawful: NDArray[np.bool_]
+    """[K] whether the draw follows the law. Else it is a line in log compute: ``r0`` is its value at the
+    window's last compute, ``A`` that a decade of compute later, and B and C_mid say nothing."""
+    slope: Floats
+    """[K] slope of that line per unit of log compute; 0 where it is level, and where the law holds."""
     edge_mass: float
     """Probability of cells at the high edge of C_mid or at an edge of B: what the grid cut off."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Axes:
+class Axes:
     """Cells as the product of two equally spaced axes; compute is relative to the window's last."""
 
-    log_midpoint: Floats
-    log_efficiency: Floats
+    log_C: Floats
+    log_B: Floats
+
+    @classmethod
+    def widest(cls, shape: tuple[int, int] = _COARSE) -> Axes:
+        """All shapes that are searched."""
+        return cls(np.linspace(*_LOG_C_RANGE, shape[0]), np.linspace(*_LOG_B_RANGE, shape[1]))
 
     def cells(self) -> tuple[Floats, Floats]:
         """(log C_mid, log B) of every cell, each [Q], C_mid varying slowest."""
-        log_C, log_B = np.meshgrid(self.log_midpoint, self.log_efficiency, indexing="ij")
+        log_C, log_B = np.meshgrid(self.log_C, self.log_B, indexing="ij")
         return log_C.ravel(), log_B.ravel()
 
+    def log_area(self) -> float:
+        """Log of a cell's area."""
+        return math.log((self.log_C[1] - self.log_C[0]) * (self.log_B[1] - self.log_B[0]))
 
-@dataclass(frozen=True, slots=True)
-class _Conditionals:
-    """What each cell says of A and R0, all relative to the window's start, each [H, Q]."""
+    def close_in(self, log_weight: Floats, shape: tuple[int, int]) -> Axes:
+        """New axes over the box of cells that matter, one cell of margin on each side."""
+        kept = (log_weight >= log_weight.max() - _KEEP_LOG_WEIGHT).reshape(self.log_C.size, self.log_B.size)
+        closer = []
+        for axis, hits, size in (
+            (self.log_C, kept.any(axis=1), shape[0]),
+            (self.log_B, kept.any(axis=0), shape[1]),
+        ):
+            found = np.flatnonzero(hits)
+            low, high = max(found[0] - 1, 0), min(found[-1] + 1, axis.size - 1)
+            closer.append(np.linspace(axis[low], axis[high], size))
+        return Axes(*closer)
 
-    log_weight: Floats
-    A_hat: Floats
-    R0_hat: Floats
-    M00: Floats
-    M01: Floats
-    M11: Floats
-    """M is the precision of (R0, A) in units of 1 / sigma^2."""
-    sse: Floats
-    """Sum of squares at (R0_hat, A_hat) with the prior's own."""
+
+def shape_log_prior(log_C: Floats, log_B: Floats) -> Floats:
+    """Log density of the prior of a cell."""
+    z_C = (log_C - math.log(MIDPOINT_MEDIAN)) / MIDPOINT_LOG_SD
+    z_B = (log_B - math.log(B_MEDIAN)) / B_LOG_SD
+    density: Floats = -0.5 * (z_C**2 + z_B**2) - math.log(2.0 * math.pi * MIDPOINT_LOG_SD * B_LOG_SD)
+    return density
 
 
-def draw_posterior(window: Window, *, ceiling: float | None = None) -> Draws:
-    """Equally probable parameter sets given a window.
+def locate(problem: Problem) -> Axes:
+    """Axes over the cells that matter for a curve alone."""
+    probes = np.array([j for j, kind in enumerate(problem.kind) if kind in _PROBES])
+    axes = Axes.widest()
+    for shape in (_COARSE, _FINE):
+        log_C, log_B = axes.cells()
+        found = evaluate(problem, law_forms(problem, log_C, log_B), probes)
+        log_weight = np.logaddexp.reduce(_bounded(problem, found), axis=0) + shape_log_prior(log_C, log_B)
+        axes = axes.close_in(log_weight, shape)
+    return axes
+
+
+def components_that_matter(problem: Problem, log_C: Floats, log_B: Floats) -> Integers:
+    """Components whose best cell, of a sparse choice of cells, is not far below the best of all."""
+    every = np.arange(problem.kind.size)
+    sparse = slice(None, None, 13)
+    found = evaluate(problem, law_forms(problem, log_C[sparse], log_B[sparse]), every)
+    best = (found.log_weight + shape_log_prior(log_C[sparse], log_B[sparse])).max(axis=1)
+    chosen: Integers = every[best >= best.max() - _KEEP_COMPONENT]
+    return chosen
+
+
+def draw_posterior(
+    problem: Problem, axes: Axes, num: int = NUM_DRAWS, *, ceiling: float | None = None
+) -> Draws:
+    """Equally probable parameter sets given a curve alone.
 
     Args:
-        window: points and start of the fit.
+        problem: the curve made ready.
+        axes: the cells that matter, from ``locate``.
+        num: K.
         ceiling: where given, A is held at it.
 
     Returns:
-        ``NUM_DRAWS`` sets. The same window gives the same draws: they are quasi-random numbers.
+        K sets. The same curve gives the same draws: they are quasi-random numbers.
     """
-    axes = limits = _widest_axes(window)
-    middle = slice(2, 3)
-    for shape in (_COARSE, _FINE):
-        found = _condition(window, axes, _CORRELATIONS[middle], _CORRELATION_LOG_PRIOR[middle], ceiling)
-        axes = _close_in(axes, found.log_weight[0], shape)
-    found = _condition(window, axes, _CORRELATIONS, _CORRELATION_LOG_PRIOR, ceiling)
-    return _draw(window, axes, limits, found, ceiling)
-
-
-def _widest_axes(window: Window) -> _Axes:
-    first = max(float(window.gpu_hours[0] / window.gpu_hours[-1]), _SMALLEST_SHARE)
-    return _Axes(
-        np.linspace(math.log(first / 20.0), math.log(10.0), _COARSE[0]),
-        np.linspace(*_LOG_B_RANGE, _COARSE[1]),
-    )
-
-
-def _close_in(axes: _Axes, log_weight: Floats, shape: tuple[int, int]) -> _Axes:
-    """New axes over the box of cells that matter, one cell of margin on each side."""
-    kept = (log_weight >= log_weight.max() - _KEEP_LOG_WEIGHT).reshape(
-        axes.log_midpoint.size, axes.log_efficiency.size
-    )
-    closer = []
-    for axis, hits, size in (
-        (axes.log_midpoint, kept.any(axis=1), shape[0]),
-        (axes.log_efficiency, kept.any(axis=0), shape[1]),
-    ):
-        found = np.flatnonzero(hits)
-        low, high = max(found[0] - 1, 0), min(found[-1] + 1, axis.size - 1)
-        closer.append(np.linspace(axis[low], axis[high], size))
-    return _Axes(*closer)
-
-
-def _condition(
-    window: Window, axes: _Axes, rhos: Floats, rho_log_prior: Floats, ceiling: float | None
-) -> _Conditionals:
-    """Weighted least squares in (R0, A) for each cell and rho; the prior of R0 counts as a point."""
     log_C, log_B = axes.cells()
-    log_hours = np.log(np.maximum(window.gpu_hours / window.gpu_hours[-1], _SMALLEST_SHARE))
-    # exp stays finite: the exponent is at most B = 9 times the log of the widest grid.
-    share = 1.0 / (1.0 + np.exp(np.exp(log_B)[:, None] * (log_C[:, None] - log_hours)))
-    noise = _Precision.of(rhos[:, None] ** window.gaps)
-    f, one = share / window.sd, 1.0 / window.sd
-    # Relative to the start, R0 has prior mean 0 and the sums below do not cancel.
-    y = (window.pass_rate - window.start) / window.sd
-    of_one, of_y = noise.times(one), noise.times(y)
-    ff, f1, fy = noise.squares(f), of_one @ f.T, of_y @ f.T
-    M00 = (of_one @ one)[:, None] - 2.0 * f1 + ff + window.start_sd**-2
-    M01, M11 = f1 - ff, ff
-    b0, b1 = (of_y @ one)[:, None] - fy, fy
-    det = np.maximum(M00 * M11 - M01**2, _TINY)
-    R0_hat, A_hat = (M11 * b0 - M01 * b1) / det, (M00 * b1 - M01 * b0) / det
-    sse = np.maximum((of_y @ y)[:, None] - R0_hat * b0 - A_hat * b1, 0.0)
-    sse = sse + _NOISE_DEGREES * window.noise_variance
-    log_weight = (
-        -0.5 * ((log_B - math.log(_B_MEDIAN)) / _B_LOG_SD) ** 2
-        + (rho_log_prior + 0.5 * noise.log_det)[:, None]
-    )
+    chosen = components_that_matter(problem, log_C, log_B)
+    cells = evaluate(problem, law_forms(problem, log_C, log_B), chosen)
+    log_prior = shape_log_prior(log_C, log_B) + axes.log_area()
     if ceiling is None:
-        degrees = y.size - 1.0 + _NOISE_DEGREES
-        width = np.sqrt(sse / degrees * M00 / det)
-        log_weight = log_weight - 0.5 * np.log(det) - 0.5 * degrees * np.log(sse)
-        log_weight = log_weight + _log_probability_between(
-            (-window.start - A_hat) / width, (1.0 - window.start - A_hat) / width, degrees
-        )
+        log_law = _bounded(problem, cells) + log_prior + math.log(1.0 - _LEVEL_WEIGHT - _TREND_WEIGHT)
+        others = _without_law(problem)
     else:
-        held = sse + (ceiling - window.start - A_hat) ** 2 * det / M00
-        log_weight = log_weight - 0.5 * np.log(M00) - 0.5 * (y.size + _NOISE_DEGREES) * np.log(held)
-    return _Conditionals(log_weight, A_hat, R0_hat, M00, M01, M11, sse)
+        log_law = _held(problem, cells, (ceiling - problem.start) / problem.scale) + log_prior
+        others = None
+    # Cells in the order of C_mid, then B, then component: neighbours in the sequence of draws are alike.
+    log_weight = log_law.T.ravel()
+    if others is not None:
+        log_weight = np.concatenate([log_weight, others.log_level, others.log_trend])
+    cumulative = np.cumsum(np.exp(log_weight - log_weight.max()))
+    rank = (np.arange(num) + 0.5) / num
+    picked = np.minimum(np.searchsorted(cumulative, rank * cumulative[-1]), log_weight.size - 1)
+    lawful = picked < log_law.size
+    # Draws without the law have a cell of it too, which nothing uses but the summary of B and C_mid.
+    of_law = cumulative[: log_law.size]
+    cell, row = np.divmod(
+        np.minimum(np.searchsorted(of_law, rank * of_law[-1]), log_law.size - 1), chosen.size
+    )
+    cell, row = (np.where(lawful, picked // chosen.size, cell), np.where(lawful, picked % chosen.size, row))
+    r0, A, sigma = draw_linear(problem, cells, row, cell, ceiling=ceiling)
+    kind, slope = problem.kind[chosen[row]], np.zeros(num)
+    if others is not None and not lawful.all():
+        other = np.where(lawful, 0, picked - log_law.size)
+        r0, A, sigma, slope = (
+            np.where(lawful, law, without)
+            for law, without in zip((r0, A, sigma, slope), others.draw(problem, other), strict=True)
+        )
+        kind = np.where(lawful, kind, problem.kind[other % problem.kind.size])
+    edge = (
+        (log_C >= _LOG_C_RANGE[1] - 1e-9)
+        | (log_B <= _LOG_B_RANGE[0] + 1e-9)
+        | (log_B >= _LOG_B_RANGE[1] - 1e-9)
+    )
+    return Draws(
+        r0=r0,
+        A=A,
+        B=np.exp(log_B[cell]),
+        C_mid=np.exp(log_C[cell]) * problem.curve.compute[-1],
+        sigma=sigma,
+        kind=kind,
+        lawful=lawful,
+        slope=slope,
+        edge_mass=float(np.mean(edge[cell] & lawful)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Precision:
-    """Inverse correlation of residuals, tridiagonal since each depends on its neighbour only."""
+class _WithoutLaw:
+    """What a curve says if it is a level, or a line in log compute; J components each."""
 
-    diagonal: Floats
-    """[H, N]"""
-    beside: Floats
-    """[H, N - 1]"""
-    log_det: Floats
-    """[H]"""
+    level: Level
+    trend: Cells
+    log_level: Floats
+    log_trend: Floats
 
-    @classmethod
-    def of(cls, correlation: Floats) -> _Precision:
-        """From the correlations [H, N - 1] of neighbours."""
-        left = 1.0 / (1.0 - correlation**2)
-        diagonal = np.ones((correlation.shape[0], correlation.shape[1] + 1))
-        diagonal[:, 1:] = left
-        diagonal[:, :-1] += correlation**2 * left
-        return cls(diagonal, -correlation * left, np.log(left).sum(axis=1))
+    def draw(self, problem: Problem, other: Integers) -> tuple[Floats, Floats, Floats, Floats]:
+        """(value at the window's end, the same a decade later, sigma, slope per log compute) of K draws.
 
-    def times(self, values: Floats) -> Floats:
-        """The product with a vector [N], for each rho: [H, N]."""
-        product: Floats = self.diagonal * values
-        product[:, 1:] += self.beside * values[:-1]
-        product[:, :-1] += self.beside * values[1:]
-        return product
-
-    def squares(self, rows: Floats) -> Floats:
-        """The quadratic form of each row of [Q, N], for each rho: [H, Q]."""
-        forms: Floats = self.diagonal @ (rows**2).T
-        return forms + 2.0 * (self.beside @ (rows[:, 1:] * rows[:, :-1]).T)
+        Args:
+            other: [K] components of the level, then of the trend.
+        """
+        size = problem.kind.size
+        component, rising = other % size, other >= size
+        level, _, level_sigma = draw_level(problem, self.level, component)
+        first, last, trend_sigma = draw_linear(problem, self.trend, component, np.zeros_like(component))
+        slope = np.where(rising, (last - first) / max(-math.log(problem.points.t[0]), 1e-9), 0.0)
+        end = np.where(rising, last, level)
+        later = problem.inside(end + slope * math.log(10.0))
+        return end, later, np.where(rising, trend_sigma, level_sigma), slope
 
 
-def _log_probability_between(low: Floats, high: Floats, degrees: float) -> Floats:
-    """log P(low < T < high) for Student's T, also far out and for slivers."""
+def _without_law(problem: Problem) -> _WithoutLaw:
+    level = evaluate_level(problem)
+    trend = evaluate(problem, trend_form(problem), np.arange(problem.kind.size), loose=True)
+    return _WithoutLaw(
+        level,
+        trend,
+        level.log_weight + math.log(_LEVEL_WEIGHT),
+        _bounded(problem, trend)[:, 0] + math.log(_TREND_WEIGHT),
+    )
+
+
+def draw_linear(
+    problem: Problem,
+    cells: Cells,
+    row: Integers,
+    cell: Integers,
+    *,
+    ceiling: float | None = None,
+    population: tuple[Floats, Floats] | None = None,
+) -> tuple[Floats, Floats, Floats]:
+    """(R0, A, sigma) for K chosen (component, cell), in units of value.
+
+    Args:
+        population: (mean, standard deviation) [K] of a normal prior of A, in units of value.
+    """
     from scipy import special
 
-    # In the lower tail the difference of two small numbers is exact.
-    flip = low > 0.0
-    low, high = np.where(flip, -high, low), np.where(flip, -low, high)
-    between = special.stdtr(degrees, high) - special.stdtr(degrees, low)
-    middle = (low + high) / 2.0
-    log_density = (
-        math.lgamma((degrees + 1.0) / 2.0)
-        - math.lgamma(degrees / 2.0)
-        - 0.5 * math.log(degrees * math.pi)
-        - (degrees + 1.0) / 2.0 * np.log1p(middle**2 / degrees)
-    )
-    sliver = log_density + np.log(np.maximum(high - low, _TINY))
-    logs: Floats = np.where(high - low < 1e-3, sliver, np.log(np.maximum(between, _TINY)))
-    return logs
-
-
-def _draw(window: Window, axes: _Axes, limits: _Axes, found: _Conditionals, ceiling: float | None) -> Draws:
-    log_C, log_B = axes.cells()
-    # Cells in the order of C_mid, then B, then rho: neighbours in the sequence of draws are alike.
-    log_weight = found.log_weight.T.ravel()
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    ranks, u_A, u_R0 = _quasi_random(NUM_DRAWS)
-    chosen = np.minimum(np.searchsorted(np.cumsum(weight), ranks), weight.size - 1)
-    cell, rho = np.divmod(chosen, found.log_weight.shape[0])
-    at = (rho, cell)
-    M00, sse, A_hat = found.M00[at], found.sse[at], found.A_hat[at]
-    excess = (found.M11[at] * M00 - found.M01[at] ** 2) / M00
-    degrees = window.pass_rate.size - 1.0 + _NOISE_DEGREES
+    num = row.size
+    u_A, u_r0, u_sigma = _quasi_random(num)
+    at = (row, cell)
+    A_hat, var_A, sse = cells.A[at], cells.var_A[at], cells.sse[at]
+    degrees = problem.degrees
+    if ceiling is not None:
+        A = np.full(num, (ceiling - problem.start) / problem.scale)
+        sse = sse + (A - A_hat) ** 2 / var_A
+        degrees = degrees + 1.0
+    sigma2 = sse / _chi_squared(degrees, u_sigma)
     if ceiling is None:
-        width = np.sqrt(sse / degrees / np.maximum(excess, _TINY))
-        A = _draw_between(-window.start, 1.0 - window.start, A_hat, width, degrees, u_A)
-    else:
-        A = np.full(NUM_DRAWS, ceiling - window.start)
-    held = sse + (A - A_hat) ** 2 * excess
-    location = found.R0_hat[at] - found.M01[at] / M00 * (A - A_hat)
-    width = np.sqrt(held / (degrees + 1.0) / M00)
-    r0 = _draw_between(-window.start, 1.0 - window.start, location, width, degrees + 1.0, u_R0)
-    top = log_C >= limits.log_midpoint[-1] - 1e-9
-    edge = top | (log_B <= limits.log_efficiency[0] + 1e-9) | (log_B >= limits.log_efficiency[-1] - 1e-9)
-    return Draws(
-        r0=r0 + window.start,
-        A=A + window.start,
-        B=np.exp(log_B[cell]),
-        C_mid=np.exp(log_C[cell]) * window.gpu_hours[-1],
-        sigma=float(np.sqrt(held / (degrees + 1.0)).mean()),
-        edge_mass=float(edge[cell].mean()),
+        centre, variance = A_hat, sigma2 * var_A
+        if population is not None:
+            mean, sd = (population[0] - problem.start) / problem.scale, population[1] / problem.scale
+            precision = 1.0 / variance + 1.0 / sd**2
+            centre = (centre / variance + mean / sd**2) / precision
+            variance = 1.0 / precision
+        A = _normal_between(problem.low, problem.high, centre, np.sqrt(variance), u_A)
+    r0_hat = cells.r0[at] + cells.covariance[at] / var_A * (A - A_hat)
+    var_r0 = np.maximum(cells.var_r0[at] - cells.covariance[at] ** 2 / var_A, 0.0)
+    r0 = r0_hat + np.sqrt(sigma2 * var_r0) * special.ndtri(u_r0)
+    r0 = np.clip(r0, problem.low, problem.high)
+    return (
+        problem.start + problem.scale * r0,
+        problem.start + problem.scale * A,
+        problem.scale * np.sqrt(sigma2),
     )
+
+
+def draw_level(problem: Problem, level: Level, component: Integers) -> tuple[Floats, Floats, Floats]:
+    """(level, level, sigma) for K draws without a rise; components that are none are ignored."""
+    from scipy import special
+
+    component = np.minimum(component, level.r0.size - 1)
+    _, u_r0, u_sigma = _quasi_random(component.size)
+    sigma2 = level.sse[component] / _chi_squared(problem.degrees, u_sigma)
+    r0 = level.r0[component] + np.sqrt(sigma2 * level.var_r0[component]) * special.ndtri(u_r0)
+    value = problem.start + problem.scale * np.clip(r0, problem.low, problem.high)
+    return value, value, problem.scale * np.sqrt(sigma2)
+
+
+def _bounded(problem: Problem, cells: Cells) -> Floats:
+    """Log evidence with A within the bounds."""
+    if not math.isfinite(problem.low):
+        return cells.log_weight
+    from scipy import special
+
+    width = np.sqrt(cells.sse / problem.degrees * cells.var_A)
+    low, high = (problem.low - cells.A) / width, (problem.high - cells.A) / width
+    inside = np.where(
+        low > 0.0, special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low)
+    )
+    bounded: Floats = cells.log_weight + np.log(np.maximum(inside, 1e-300))
+    return bounded
+
+
+def _held(problem: Problem, cells: Cells, ceiling: float) -> Floats:
+    """Log evidence with A held; the density of A given the cell replaces its integral."""
+    misfit = (ceiling - cells.A) ** 2 / cells.var_A
+    log_weight: Floats = (
+        cells.log_weight
+        + 0.5 * problem.degrees * np.log(cells.sse)
+        - 0.5 * (problem.degrees + 1.0) * np.log(cells.sse + misfit)
+        - 0.5 * np.log(cells.var_A)
+        - np.log(cells.share)
+    )
+    return log_weight
 
 
 def _quasi_random(num: int) -> tuple[Floats, Floats, Floats]:
-    """An evenly spread sequence in the unit cube: ranks in order, and two Kronecker sequences."""
+    """Three Kronecker sequences that spread evenly with the ranks of the draws."""
     count = np.arange(num)
-    # Powers of the plastic number spread two dimensions most evenly (Roberts' R2 sequence).
-    plastic = 1.324717957244746
-    return (count + 0.5) / num, (0.5 + count / plastic) % 1.0, (0.5 + count / plastic**2) % 1.0
+    # Powers of the root of x^4 = x + 1 spread three dimensions most evenly (Roberts).
+    root = 1.2207440846057596
+    even = [(0.5 + count / root**power) % 1.0 for power in (1, 2, 3)]
+    # Never exactly 0 or 1.
+    first, second, third = ((u * (num - 1.0) + 0.5) / num for u in even)
+    return first, second, third
 
 
-def _draw_between(
-    low: float, high: float, location: Floats, width: Floats, degrees: float, uniform: Floats
-) -> Floats:
-    """Student t around a location, cut to [low, high], at the given uniform numbers."""
+def _chi_squared(degrees: float, uniform: Floats) -> Floats:
+    """Quantiles of chi-squared by Wilson and Hilferty's cube, good to 1 % from 3 degrees of freedom on."""
     from scipy import special
 
-    z_low, z_high = (low - location) / width, (high - location) / width
+    spread = 2.0 / (9.0 * degrees)
+    cube = np.maximum(1.0 - spread + special.ndtri(uniform) * math.sqrt(spread), 0.05)
+    quantiles: Floats = degrees * cube**3
+    return quantiles
+
+
+def _normal_between(low: float, high: float, centre: Floats, width: Floats, uniform: Floats) -> Floats:
+    """Normals cut to [low, high] at the given uniform numbers."""
+    from scipy import special
+
+    if not math.isfinite(low):
+        free: Floats = centre + width * special.ndtri(uniform)
+        return free
+    z_low, z_high = (low - centre) / width, (high - centre) / width
     # In the lower tail the probabilities keep their digits.
     flip = z_low > 0.0
     below, above = np.where(flip, -z_high, z_low), np.where(flip, -z_low, z_high)
-    p_below, p_above = special.stdtr(degrees, below), special.stdtr(degrees, above)
-    z = special.stdtrit(degrees, p_below + np.where(flip, 1.0 - uniform, uniform) * (p_above - p_below))
+    share = np.where(flip, 1.0 - uniform, uniform)
+    p_below, p_above = special.ndtr(below), special.ndtr(above)
+    z = special.ndtri(p_below + share * (p_above - p_below))
     # Between bounds closer than the inverse resolves, the density is flat.
-    flat = above - below < 1e-3
-    z = np.where(flat, below + np.where(flip, 1.0 - uniform, uniform) * (above - below), z)
-    z = np.where(flip, -z, z)
-    return np.clip(location + width * np.where(np.isfinite(z), z, 0.0), low, high)
+    z = np.where(np.isfinite(z) & (above - below > 1e-3), z, below + share * np.minimum(above - below, 1.0))
+    cut: Floats = np.clip(centre + width * np.where(flip, -z, z), low, high)
+    return cut

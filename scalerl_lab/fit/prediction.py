@@ -35,6 +35,14 @@ class Prediction:
     """[K, M] standard deviation of a new point about the curve, >= 0."""
     bounds: tuple[float, float] | None
     """No value lies outside."""
+    noise_mean: Floats | None = None
+    """[K, M] what a new point is expected to lie off the curve, as the noise of neighbours is correlated;
+    None: nothing."""
+
+    @property
+    def centre(self) -> Floats:
+        """[K, M] what a new point is expected at."""
+        return self.mean if self.noise_mean is None else self.mean + self.noise_mean
 
     def quantiles(self, levels: Sequence[float] = LEVELS) -> Floats:
         """Quantiles [L, M] of a new measured point (noise included)."""
@@ -45,10 +53,10 @@ class Prediction:
         return _quantiles(self.mean, levels)
 
     def points(self, least: int = 1000) -> Floats:
-        """[K', M] equally probable new points, in no order; K' is the multiple of K nearest above ``least``."""
+        """[K', M] equally probable new points, in no order; K' is K times what it takes to reach ``least``."""
         num, width = self.mean.shape
         times = -(-least // num)
-        mean, sd = np.repeat(self.mean, times, axis=0), np.repeat(self.noise_sd, times, axis=0)
+        mean, sd = np.repeat(self.centre, times, axis=0), np.repeat(self.noise_sd, times, axis=0)
         noise = _normal_scores(num * times, width)
         return self._inside(mean + sd * noise)
 
@@ -69,7 +77,7 @@ class Prediction:
         """Log predictive density [M] of M measured values, in nats per unit of value; higher is better."""
         measured = np.asarray(value, dtype=np.float64)
         sd = np.maximum(self.noise_sd, _LEAST_SD)
-        logs = -0.5 * ((measured - self.mean) / sd) ** 2 - np.log(sd) - 0.5 * math.log(2.0 * math.pi)
+        logs = -0.5 * ((measured - self.centre) / sd) ** 2 - np.log(sd) - 0.5 * math.log(2.0 * math.pi)
         top = logs.max(axis=0)
         score: Floats = top + np.log(np.exp(logs - top).mean(axis=0))
         return score

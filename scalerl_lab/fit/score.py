@@ -120,7 +120,7 @@ def log_scores(prediction: Prediction, value: ArrayLike, scale: float) -> Floats
         low = np.where(low <= prediction.bounds[0], -np.inf, low)
         high = np.where(high >= prediction.bounds[1], np.inf, high)
     sd = np.maximum(prediction.noise_sd, 1e-3 * half)
-    upper, lower = (high - prediction.mean) / sd, (low - prediction.mean) / sd
+    upper, lower = (high - prediction.centre) / sd, (low - prediction.centre) / sd
     # The same tail on both sides keeps the digits of small probabilities.
     flip = lower > 0.0
     cell = special.ndtr(np.where(flip, -lower, upper)) - special.ndtr(np.where(flip, -upper, lower))

@@ -1,0 +1,265 @@
+"""The law with midpoint and efficiency given: all that is left is linear and integrates in closed form.
+
+Notation: N points, J components (a kind of noise with a reading of the start), Q cells (log C_mid, log B).
+
+Given a cell, the law is y = R0 + v f / u with f = 1 / (1 + (C_mid / C)^B), u = f at the window's last
+compute, and v = (A - R0) u, the gain within the window. Priors, with sigma^2 the noise variance:
+
+- v ~ N(0, (3 range)^2): flat over any gain that the window can show. So what lies beyond the window is
+  left to the shape; a flat prior on A itself would favour shapes that rise late.
+- R0 measured: N(r0, sigma^2), or its own standard error; with probability 0.3 the law holds only from the
+  window on (ScaleRL A.6: the first epoch rises otherwise), and R0 is known to 0.15 range. R0 unknown:
+  N(first value, range^2).
+- A within the bounds; without bounds A ~ N(last values, (3 range)^2), so that no ceiling is out of sight.
+- sigma^2 ~ scaled-Inv-chi2(2, s^2), s^2 from standard errors or second differences.
+
+Then (R0, v) given sigma is normal, sigma^2 is inverse chi-squared, and the evidence of the cell is known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scalerl_lab.fit.curve import Curve
+from scalerl_lab.fit.law import Floats, Integers
+from scalerl_lab.fit.noise import KINDS, Points, average, noise_scale, whiten
+
+NOISE_DEGREES = 2.0
+_GAIN_RANGES = 3.0
+_CEILING_RANGES = 3.0
+_LOOSE_START, _LOOSE_WEIGHT = 0.15, 0.3
+_LEAST_SHARE = 1e-12
+_LEAST_NOISE = 1e-4
+"""Least noise of a point as a share of the span of possible or seen values."""
+_TINY = 1e-300
+_MAX_EXPONENT = 700.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A curve made ready; values are relative to ``start`` in units of ``scale``."""
+
+    curve: Curve
+    points: Points
+    scale: float
+    """Square root of the first guess of the noise variance."""
+    start: float
+    range: float
+    """Observed range of values, in units of value."""
+    kind: Integers
+    """[J] index into ``KINDS``."""
+    root: Floats
+    """[H, N, N] whitening matrices of the kinds."""
+    walk: Floats
+    """[H, N] random-walk times at the points."""
+    one: Floats
+    """[J, N] whitened ones."""
+    values: Floats
+    """[J, N] whitened values."""
+    start_precision: Floats
+    """[J]"""
+    log_prior: Floats
+    """[J] with the normaliser of the likelihood."""
+    gain_precision: float
+    ceiling_precision: float
+    ceiling_mean: float
+    low: float
+    high: float
+    noise_degrees: float
+
+    def inside(self, value: Floats) -> Floats:
+        """Values cut to the bounds of the curve."""
+        if self.curve.bounds is None:
+            return value
+        cut: Floats = np.clip(value, *self.curve.bounds)
+        return cut
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of sigma^2 given the points."""
+        return self.points.y.size + self.noise_degrees
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """How the gain is spread over the points in each of Q cells."""
+
+    form: Floats
+    """[Q, N] f over its value at the window's last compute."""
+    share: Floats
+    """[Q] that value: the share of A - R0 that is gained within the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """What each component says of R0 and A in each cell, all [J, Q] unless said otherwise."""
+
+    log_weight: Floats
+    """Log evidence, without the prior of the cell and without the bounds of A."""
+    r0: Floats
+    A: Floats
+    var_A: Floats
+    """In units of sigma^2, as the next two."""
+    var_r0: Floats
+    covariance: Floats
+    sse: Floats
+    """sigma^2 given the points is sse / chi2(degrees)."""
+    share: Floats
+    """[Q] f at the window's last compute."""
+
+
+def prepare(
+    curve: Curve,
+    *,
+    inflation: Floats | None = None,
+    noise_variance: float | None = None,
+    noise_degrees: float = NOISE_DEGREES,
+) -> Problem:
+    """A curve with at least one point, ready for ``evaluate``.
+
+    Args:
+        curve: the points.
+        inflation: [N] factors on the noise of the averaged points.
+        noise_variance: centre of the prior of sigma^2; None: from the curve itself.
+        noise_degrees: its degrees of freedom.
+    """
+    points = average(curve)
+    if inflation is not None:
+        points = replace(points, sd=points.sd * inflation)
+    every = curve.value if curve.r0 is None else np.append(curve.value, curve.r0)
+    span = float(np.ptp(every)) if curve.bounds is None else curve.bounds[1] - curve.bounds[0]
+    span = span or max(float(np.abs(every).max()), 1.0)
+    variance = noise_scale(curve) if noise_variance is None else noise_variance
+    scale = max(math.sqrt(variance), _LEAST_NOISE * span)
+    spread = float(np.subtract(*np.quantile(every, (0.95, 0.05)))) if every.size > 8 else float(np.ptp(every))
+    spread = max(spread, 3.0 * scale, 1e-3 * span)
+    start, alternatives = _start(curve, scale, spread)
+    whitening = whiten(points)
+    y = (points.y - start) / scale
+    one, values = whitening.inverse_root.sum(axis=2), whitening.inverse_root @ y
+    kind = np.tile(np.arange(len(KINDS)), len(alternatives))
+    log_kind = np.log([k.weight for k in KINDS]) - 0.5 * whitening.log_det
+    log_start = [math.log(weight) + 0.5 * math.log(precision) for precision, weight in alternatives]
+    bounded = curve.bounds is not None
+    low, high = curve.bounds if curve.bounds is not None else (-math.inf, math.inf)
+    return Problem(
+        curve=curve,
+        points=points,
+        scale=scale,
+        start=start,
+        range=spread,
+        kind=kind,
+        root=whitening.inverse_root,
+        walk=whitening.walk,
+        one=one[kind],
+        values=values[kind],
+        start_precision=np.repeat([precision for precision, _ in alternatives], len(KINDS)),
+        log_prior=log_kind[kind] + np.repeat(log_start, len(KINDS)),
+        gain_precision=(scale / (_GAIN_RANGES * spread)) ** 2,
+        ceiling_precision=0.0 if bounded else (scale / (_CEILING_RANGES * spread)) ** 2,
+        ceiling_mean=float(np.median(y[-3:])),
+        low=(low - start) / scale,
+        high=(high - start) / scale,
+        noise_degrees=noise_degrees,
+    )
+
+
+def _start(curve: Curve, scale: float, spread: float) -> tuple[float, list[tuple[float, float]]]:
+    """(centre of R0, [(precision, probability) of each reading])."""
+    if curve.r0 is None:
+        precision = (scale / spread) ** 2
+        return float(curve.value[0]), [(precision, 1.0)]
+    variance = 1.0 if curve.r0_se is None else (curve.r0_se / scale) ** 2
+    tight = 1.0 / max(variance, 1e-4)
+    if curve.r0_se == 0.0:
+        return curve.r0, [(tight, 1.0)]
+    loose = 1.0 / (variance + (_LOOSE_START * spread / scale) ** 2)
+    return curve.r0, [(tight, 1.0 - _LOOSE_WEIGHT), (loose, _LOOSE_WEIGHT)]
+
+
+def law_forms(problem: Problem, log_C: Floats, log_B: Floats) -> Forms:
+    """The law's forms in Q cells; log C_mid is relative to the window's last compute."""
+    B = np.exp(log_B)
+    exponent = B[:, None] * (log_C[:, None] - np.log(problem.points.t))
+    at_last = np.clip(B * log_C, -_MAX_EXPONENT, _MAX_EXPONENT)
+    share = np.maximum(1.0 / (1.0 + np.exp(at_last)), _LEAST_SHARE)
+    form = 1.0 / (1.0 + np.exp(np.clip(exponent, -_MAX_EXPONENT, _MAX_EXPONENT)))
+    return Forms(form / share[:, None], share)
+
+
+def trend_form(problem: Problem) -> Forms:
+    """A line in log compute from the first point to the last: R0 is its value at the first, A at the last."""
+    log_t = np.log(problem.points.t)
+    return Forms((1.0 - log_t / min(log_t[0], -1e-9))[None], np.ones(1))
+
+
+def evaluate(problem: Problem, forms: Forms, components: Integers, *, loose: bool = False) -> Cells:
+    """The components' conditionals in Q cells.
+
+    Args:
+        loose: R0 is known to the observed range only, whatever the component says of it.
+    """
+    share = forms.share
+    precision = problem.start_precision[components]
+    if loose:
+        precision = np.full_like(precision, (problem.scale / problem.range) ** 2)
+    # Kinds that occur in two components are whitened once.
+    kinds, place = np.unique(problem.kind[components], return_inverse=True)
+    white = problem.root[kinds] @ forms.form.T
+    one, values = problem.one[components], problem.values[components]
+    ceiling = problem.ceiling_precision
+    M00 = (np.einsum("jn,jn->j", one, one) + precision + ceiling)[:, None]
+    squares = np.einsum("hnq,hnq->hq", white, white)[place]
+    M01 = np.matmul(one[:, None, :], white[place])[:, 0] + ceiling / share
+    M11 = squares + problem.gain_precision + ceiling / share**2
+    b0 = (np.einsum("jn,jn->j", one, values) + ceiling * problem.ceiling_mean)[:, None]
+    b1 = np.matmul(values[:, None, :], white[place])[:, 0] + ceiling * problem.ceiling_mean / share
+    det = np.maximum(M00 * M11 - M01**2, _TINY)
+    r0, gain = (M11 * b0 - M01 * b1) / det, (M00 * b1 - M01 * b0) / det
+    total = np.einsum("jn,jn->j", values, values) + ceiling * problem.ceiling_mean**2
+    sse = np.maximum(total[:, None] - r0 * b0 - gain * b1, 0.0) + problem.noise_degrees
+    constant: float | Floats = 0.5 * math.log(problem.gain_precision)
+    constant += 0.5 * math.log(ceiling) if ceiling > 0.0 else 0.0
+    if loose:
+        constant += 0.5 * np.log(precision / problem.start_precision[components])[:, None]
+    log_weight = (
+        problem.log_prior[components][:, None]
+        + constant
+        - 0.5 * np.log(det)
+        - 0.5 * problem.degrees * np.log(sse)
+    )
+    var_r0, cross = M11 / det, -M01 / det / share
+    return Cells(
+        log_weight=log_weight,
+        r0=r0,
+        A=r0 + gain / share,
+        var_A=np.maximum(var_r0 + 2.0 * cross + M00 / det / share**2, _TINY),
+        var_r0=var_r0,
+        covariance=var_r0 + cross,
+        sse=sse,
+        share=share,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The same where nothing rises: y = R0 + wander + noise; all [J]."""
+
+    log_weight: Floats
+    r0: Floats
+    var_r0: Floats
+    sse: Floats
+
+
+def evaluate_level(problem: Problem) -> Level:
+    """The components' conditionals without a rise."""
+    precision = np.einsum("jn,jn->j", problem.one, problem.one) + problem.start_precision
+    b0 = np.einsum("jn,jn->j", problem.one, problem.values)
+    r0 = b0 / precision
+    total = np.einsum("jn,jn->j", problem.values, problem.values)
+    sse = np.maximum(total - r0 * b0, 0.0) + problem.noise_degrees
+    log_weight = problem.log_prior - 0.5 * np.log(precision) - 0.5 * problem.degrees * np.log(sse)
+    return Level(log_weight, r0, 1.0 / precision, sse)

@@ -1,0 +1,103 @@
+"""The Bayesian fit of one curve, and its forecasts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scalerl_lab.fit.cells import Problem, prepare
+from scalerl_lab.fit.curve import Curve
+from scalerl_lab.fit.identify import Limits, identify, too_few
+from scalerl_lab.fit.law import Floats
+from scalerl_lab.fit.outliers import inflation
+from scalerl_lab.fit.paths import predict
+from scalerl_lab.fit.posterior import Axes, Draws, draw_posterior, locate
+from scalerl_lab.fit.prediction import Prediction
+from scalerl_lab.records import FitStatus, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class LawFit:
+    """A curve with the posterior of the law; a ``CurveFit``."""
+
+    curve: Curve
+    status: FitStatus
+    why: str
+    shape: Shape | None
+    problem: Problem | None
+    """None where the curve has no point."""
+    draws: Draws | None
+    method: str = "posterior"
+
+    @property
+    def r0(self) -> float | None:
+        """Median of the value before training."""
+        return self.curve.r0 if self.draws is None else float(np.median(self.draws.r0))
+
+    @property
+    def asymptote(self) -> Floats | None:
+        """[K] draws of A."""
+        return None if self.draws is None else self.draws.A
+
+    @property
+    def efficiency(self) -> Floats | None:
+        """[K] draws of B."""
+        return None if self.draws is None else self.draws.B
+
+    @property
+    def midpoint(self) -> Floats | None:
+        """[K] draws of C_mid."""
+        return None if self.draws is None else self.draws.C_mid
+
+    @property
+    def residual_sd(self) -> float | None:
+        """Posterior mean of the noise of a point."""
+        return None if self.draws is None else float(self.draws.sigma.mean())
+
+    def predict(self, compute: ArrayLike) -> Prediction:
+        """The forecast at M computes; without any point all that is possible is as likely."""
+        if self.problem is None or self.draws is None:
+            return _unknown(self.curve, compute)
+        return predict(self.problem, self.draws, compute)
+
+
+def fit_posterior(curve: Curve, *, limits: Limits | None = None) -> LawFit:
+    """The posterior of R(C) = R0 + (A - R0) / (1 + (C_mid / C)^B) given a curve.
+
+    Args:
+        curve: any curve: none, few, constant, falling points, any unit and scale.
+        limits: what is demanded of an identified ceiling.
+
+    Source: ScaleRL (arXiv 2510.13786) equation 1.
+    """
+    limits = limits or Limits()
+    if curve.value.size == 0:
+        return LawFit(curve, FitStatus.TOO_FEW_POINTS, too_few(0, limits) or "", None, None, None)
+    problem, axes = ready(curve)
+    draws = draw_posterior(problem, axes)
+    status, why = identify(curve, draws, limits)
+    return LawFit(curve, status, why[0].upper() + why[1:], None, problem, draws)
+
+
+def ready(curve: Curve) -> tuple[Problem, Axes]:
+    """A curve with at least one point made ready, its outliers made to count less, and where its law lies."""
+    problem = prepare(curve)
+    axes = locate(problem)
+    factors = inflation(problem, axes)
+    if factors is None:
+        return problem, axes
+    problem = prepare(curve, inflation=factors)
+    return problem, locate(problem)
+
+
+def _unknown(curve: Curve, compute: ArrayLike) -> Prediction:
+    """Anything within the bounds; without bounds, about the start within its own size."""
+    at = np.atleast_1d(np.asarray(compute, dtype=np.float64))
+    even = (np.arange(200) + 0.5) / 200.0
+    centre = curve.r0 if curve.r0 is not None else 0.0
+    half = max(abs(centre), 1.0)
+    low, high = curve.bounds if curve.bounds is not None else (centre - half, centre + half)
+    mean = np.repeat((low + (high - low) * even)[:, None], at.size, axis=1)
+    return Prediction(at, mean, np.zeros_like(mean), curve.bounds)

@@ -1,0 +1,56 @@
+"""Single points that lie off their neighbours: they count less."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scalerl_lab.fit.cells import Problem, evaluate, law_forms
+from scalerl_lab.fit.law import Floats
+from scalerl_lab.fit.posterior import Axes, components_that_matter, shape_log_prior
+
+_FAR = 3.5
+"""Robust standard scores beyond which a point is an outlier."""
+_LEAST_POINTS = 8
+_MOST = 0.15
+"""Share of points beyond which they are no outliers but the curve's nature."""
+
+
+def inflation(problem: Problem, axes: Axes) -> Floats | None:
+    """[N] factors on the noise of each point, or None where no point is an outlier.
+
+    A point is judged by its distance from what all others say of it (leave-one-out residual) under the
+    most probable shape and noise; its noise is inflated so that the distance is ordinary.
+    """
+    num = problem.points.y.size
+    if num < _LEAST_POINTS:
+        return None
+    score = _leave_one_out(problem, axes)
+    typical = float(np.median(score)) / 0.6745
+    if typical <= 0.0:
+        return None
+    score = score / typical
+    far = score > _FAR
+    if not far.any() or far.mean() > _MOST:
+        return None
+    factors: Floats = np.where(far, score, 1.0)
+    return factors
+
+
+def _leave_one_out(problem: Problem, axes: Axes) -> Floats:
+    """[N] absolute leave-one-out residuals over their standard deviation, up to a common factor."""
+    log_C, log_B = axes.cells()
+    chosen = components_that_matter(problem, log_C, log_B)
+    forms = law_forms(problem, log_C, log_B)
+    cells = evaluate(problem, forms, chosen)
+    best = np.argmax(cells.log_weight + shape_log_prior(log_C, log_B))
+    row, cell = np.unravel_index(best, cells.log_weight.shape)
+    component = chosen[row]
+    root = problem.root[problem.kind[component]]
+    num = problem.points.y.size
+    design = root @ np.stack([np.ones(num), forms.form[cell]], axis=1)
+    prior = np.diag([problem.start_precision[component], problem.gain_precision])
+    hat = design @ np.linalg.solve(design.T @ design + prior, design.T)
+    precision = root.T @ (np.eye(num) - hat) @ root
+    y = (problem.points.y - problem.start) / problem.scale
+    scores: Floats = np.abs(precision @ y) / np.sqrt(np.maximum(np.diag(precision), 1e-300))
+    return scores
