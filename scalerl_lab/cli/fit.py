@@ -87,11 +87,13 @@ class Start(click.ParamType["float | str"]):
     "--run",
     multiple=True,
     metavar="COLUMN",
-    help="Column that names the run; twice for two columns, none for one run.",
+    help="Column that names the run; repeat to join two. The word none: one run.",
 )
 @click.option("--x", metavar="COLUMN", help="Column of the compute, in any unit.")
 @click.option("--y", metavar="COLUMN", help="Column of the value, higher is better.")
-@click.option("--se", metavar="COLUMN", help="Column of the value's standard error; none for none.")
+@click.option(
+    "--se", metavar="COLUMN", help="Column of the value's standard error. The word none: there is none."
+)
 @click.option("--arm", metavar="COLUMN", help="With --pool: column of the arm that a run is a seed of.")
 @click.option(
     "--only",

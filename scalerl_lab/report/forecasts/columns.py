@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from scalerl_lab.config.problems import nearest
 from scalerl_lab.errors import DataError
@@ -274,7 +275,7 @@ def _is_label(sheet: Sheet, name: str) -> bool:
 
 def _distinct(sheet: Sheet, names: Sequence[str]) -> int:
     places = [sheet.header.index(name) for name in names]
-    return len({tuple(row[place] for place in places) for row in sheet.rows})
+    return len(set(map(itemgetter(*places), sheet.rows))) if places else 1
 
 
 def _run_by_type(sheet: Sheet, taken: set[str], x: str) -> tuple[str, ...]:

@@ -69,15 +69,17 @@ def read_points(path: str, asked: Asked) -> PointFile:
     if not measured.any():
         raise DataError(f"{sheet.source}: no row has a value in column {columns.y}")
     arms = None if columns.arm is None else sheet.column(columns.arm)
+    first: dict[str, int] = {}
     rows: dict[str, list[int]] = {}
     for row, has_value in enumerate(measured.tolist()):
+        first.setdefault(names[row], row)
         kept = rows.setdefault(names[row], [])
         if has_value:
             kept.append(row)
     runs = tuple(
         RunPoints(
             name,
-            None if arms is None else arms[names.index(name)].strip(),
+            None if arms is None else arms[first[name]].strip(),
             compute[chosen],
             value[chosen],
             None if se is None else se[chosen],

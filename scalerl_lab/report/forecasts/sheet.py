@@ -136,7 +136,7 @@ def _records(text: str, delimiter: str, source: str) -> list[tuple[int, list[str
     records = []
     try:
         for cells in reader:
-            if any(cells) and any(cell.strip() for cell in cells):
+            if "".join(cells).strip():
                 records.append((reader.line_num, cells))
     except csv.Error as error:
         raise DataError(f"{source}, line {reader.line_num}: {error}") from None
