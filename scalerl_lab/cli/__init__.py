@@ -1,7 +1,7 @@
 """The command ``lab``: parse, call one function, print.
 
 Files: ``group`` how failures become messages and exit codes; ``places`` the store that commands read;
-``sweep``, ``why``, ``report``, ``fit`` and ``ui`` a command or a group of them each.
+``sweep``, ``why``, ``report``, ``fit``, ``bench`` and ``ui`` a command or a group of them each.
 
 Exit codes: 0 done, 1 a run failed for good, 2 what was asked for is wrong (nothing was created), 3 compute
 is lacking, 4 the store or a lock, 130 interrupted. Output goes to stdout, failures to stderr; nothing ever
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import click
 
+from scalerl_lab.cli.bench import bench_commands
 from scalerl_lab.cli.fit import fit_command
 from scalerl_lab.cli.group import LabGroup
 from scalerl_lab.cli.report import report_commands
@@ -34,6 +35,7 @@ def lab() -> None:
     lab report ceilings                    what was found
     lab why dapo_loss:0                    why a run was stopped or extended
     lab fit points.csv                     learning curves of any CSV file, fitted and forecast
+    lab bench forecast DIR                 how good the forecasts are on curves whose end is known
 
     Where a sweep is optional, the newest is meant; SWEEP is an id, the start of one, or a name.
     LAB_HOME says where everything is kept (default: .lab in the current folder).
@@ -42,7 +44,7 @@ def lab() -> None:
     """
 
 
-for command in (sweep_commands, why_command, report_commands, fit_command, ui_command):
+for command in (sweep_commands, why_command, report_commands, fit_command, bench_commands, ui_command):
     lab.add_command(command)
 
 
