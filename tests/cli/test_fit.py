@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from scalerl_lab import fit
 from scalerl_lab.cli.fit import METHODS, fit_command
@@ -62,7 +64,7 @@ def test_every_method_prints_a_table_json_csv_and_a_picture(
 
 
 def test_the_methods_are_those_of_the_room() -> None:
-    assert set(fit.METHODS) <= set(METHODS)
+    assert sorted(fit.METHODS) == sorted(METHODS)
 
 
 def test_it_needs_no_home_and_makes_none(points: str, empty: Lab) -> None:
@@ -141,6 +143,44 @@ def test_scale_of_compute_moves_the_midpoint_only(tmp_path: Path, empty: Lab) ->
     assert isinstance(hours["midpoint"], dict)
     assert isinstance(flops["midpoint"], dict)
     assert flops["midpoint"]["median"] == pytest.approx(hours["midpoint"]["median"] * 2.0**70, rel=1e-6)
+
+
+def test_the_order_of_rows_changes_nothing(points: str, tmp_path: Path, empty: Lab) -> None:
+    head, *rows = GOOD.splitlines()
+    turned = write(tmp_path, "\n".join([head, *reversed(rows)]), "turned.csv")
+    for method in ("posterior", "least_squares", "last_value"):
+        asked = ("--method", method, "--until", "2000", "--json")
+        document = json.loads(empty("fit", points, *asked).stdout)
+        assert json.loads(empty("fit", turned, *asked).stdout) == document[::-1]
+
+
+WHOLE = b"run,step,reward,reward_se\na,0,0.1,0.01\na,1,0.2,0.01\na,2,0.3,0.02\nb,1,0.4,0.01\nb,2,0.5,0.01\n"
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cuts=st.lists(
+        st.tuples(
+            st.integers(0, len(WHOLE)),
+            st.integers(0, 6),
+            st.one_of(
+                st.sampled_from([b",", b"\n", b'"', b"-", b"nan", b"1e999", b";", b"\xff"]),
+                st.binary(max_size=4),
+            ),
+        ),
+        max_size=4,
+    )
+)
+def test_no_file_shows_a_traceback(cuts: list[tuple[int, int, bytes]], tmp_path: Path, empty: Lab) -> None:
+    text = WHOLE
+    for start, length, put in cuts:
+        text = text[:start] + put + text[start + length :]
+    result = empty("fit", write(tmp_path, text), "--method", "last_value", "--json")
+    assert result.exit_code in (0, 2)
+    if result.exit_code == 0:
+        json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    else:
+        assert result.stderr.startswith("lab: ")
 
 
 def test_columns_named(tmp_path: Path, empty: Lab) -> None:

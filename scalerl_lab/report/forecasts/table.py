@@ -17,14 +17,14 @@ from scalerl_lab.report.forecasts.fitting import AHEAD, FittedRun, Question, int
 from scalerl_lab.report.forecasts.reading import PointFile
 from scalerl_lab.report.words import ABSENT, amount, decimals, level, num, percent
 
-NAME_WIDTH = 24
+NAME_WIDTH = 15
 
 
 def fits_table(file: PointFile, fitted: Sequence[FittedRun], question: Question) -> RenderableType:
     """Fits first, then forecasts, then how they did at points held out, then what the words mean."""
     held_out = any(run.held_out is not None for run in fitted)
     prefix = shared_prefix([run.run for run in fitted])
-    names = {run.run: run.run.removeprefix(prefix) for run in fitted}
+    names = {run.run: folded(run.run.removeprefix(prefix)) for run in fitted}
     return Group(
         *(Text(line) for line in headline(file, fitted, question)),
         *([Text(f"The names of the runs begin with {prefix}")] if prefix else []),
@@ -69,6 +69,19 @@ def shared_prefix(names: Sequence[str]) -> str:
     # A name that is the beginning of the others must not be left with nothing.
     shared = names[0][: [*alike[:-1], False].index(False)]
     return shared[: max((k + 1 for k, letter in enumerate(shared) if not letter.isalnum()), default=0)]
+
+
+def folded(name: str) -> str:
+    """A name on as few lines of ``NAME_WIDTH`` letters as it takes, broken after a mark or a word."""
+    num_lines = -(-len(name) // NAME_WIDTH)
+    if num_lines <= 1:
+        return name
+    even = -(-len(name) // num_lines)
+    ends = range(len(name) - NAME_WIDTH * (num_lines - 1), NAME_WIDTH + 1)
+    marks = [end for end in ends if not name[end - 1].isalnum()]
+    capitals = [end for end in ends if name[end - 1].islower() and name[end].isupper()]
+    end = min(marks or capitals, key=lambda end: abs(end - even), default=even)
+    return f"{name[:end]}\n{folded(name[end:])}"
 
 
 def run_decimals(run: FittedRun) -> int:
@@ -148,13 +161,13 @@ def _held_out(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
     if len(scores) > 1:
         shares = [sum(score.coverage[k] for _, score in scores) / len(scores) for k in range(len(BANDS))]
         total = f"{sum(score.points for _, score in scores):,}"
-        table.add_row("mean of the runs", total, "", "", "", *map(percent, shares), style="bold")
+        table.add_row("mean", total, "", "", "", *map(percent, shares), style="bold")
     return table
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    # Names are folded, not cut: they have to be found again in the file.
+    # Names are broken, not cut: they have to be found again in the file.
     table.add_column("run", overflow="fold", min_width=8, max_width=NAME_WIDTH)
     for column in columns:
         table.add_column(column, no_wrap=True, overflow="ellipsis")
