@@ -1,7 +1,8 @@
 """The command ``lab``: parse, call one function, print.
 
 Files: ``group`` how failures become messages and exit codes; ``places`` the store that commands read;
-``sweep``, ``why``, ``report``, ``fit``, ``bench`` and ``ui`` a command or a group of them each.
+``sweep``, ``why``, ``report``, ``fit``, ``bench`` (with ``bench_sweeps``) and ``ui`` a command or a group of
+them each.
 
 Exit codes: 0 done, 1 a run failed for good, 2 what was asked for is wrong (nothing was created), 3 compute
 is lacking, 4 the store or a lock, 130 interrupted. Output goes to stdout, failures to stderr; nothing ever
@@ -16,6 +17,7 @@ from __future__ import annotations
 import click
 
 from scalerl_lab.cli.bench import bench_commands
+from scalerl_lab.cli.bench_sweeps import published_command, speed_command, sweeps_command
 from scalerl_lab.cli.fit import fit_command
 from scalerl_lab.cli.group import LabGroup
 from scalerl_lab.cli.report import report_commands
@@ -44,6 +46,8 @@ def lab() -> None:
     """
 
 
+for measure in (sweeps_command, published_command, speed_command):
+    bench_commands.add_command(measure)
 for command in (sweep_commands, why_command, report_commands, fit_command, bench_commands, ui_command):
     lab.add_command(command)
 

@@ -36,7 +36,8 @@ ALL = dict(commands(lab))
 
 def test_the_commands_are_these() -> None:
     assert sorted(ALL) == [
-        "lab bench", "lab bench forecast", "lab fit", "lab report", "lab report ceilings", "lab sweep",
+        "lab bench", "lab bench forecast", "lab bench published", "lab bench speed",
+        "lab bench sweeps", "lab fit", "lab report", "lab report ceilings", "lab sweep",
         "lab sweep list", "lab sweep plan", "lab sweep run", "lab sweep status", "lab ui", "lab why",
     ]  # fmt: skip
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -37,8 +37,6 @@ from scalerl_lab.report.bench.coverage import (
     measure_coverage,
 )
 from scalerl_lab.report.bench.digitised import (
-    FORWARD_FIGURES,
-    LEAVE_ONE_OUT_FIGURES,
     PublishedCurve,
     leave_one_out_curves,
     merge_points,
@@ -65,6 +63,7 @@ from scalerl_lab.report.bench.tables import (
     sweeps_json,
 )
 from tests.fit.curves import GOLDEN_HOURS, GOLDEN_RATES
+from tests.report.drawn import draw_points
 
 NUM_DRAWS = 400
 EVEN: Floats = norm.ppf((np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS)
@@ -94,8 +93,14 @@ class Known:
 
 
 @dataclass(frozen=True)
+class KnownArm:
+    A: Floats
+
+
+@dataclass(frozen=True)
 class Together:
     fits: Sequence[CurveFit]
+    arms: Mapping[str, KnownArm] = field(default_factory=dict)
 
 
 def nobody(curves: Sequence[Curve], arms: Sequence[str]) -> Together:
@@ -118,9 +123,12 @@ APART = Fitters(last_level, apart)
 def oracle(task: SweepTask, sd: float, claimed: float) -> Fitters:
     """Fits that miss the truth by ``sd`` and claim to miss it by ``claimed``.
 
-    Fitted together, all ceilings of a cut are off by the same amount and their draws move together.
+    Fitted together, all ceilings of a cut are off by the same amount and their draws move together;
+    arms are off one by one.
     """
-    truths = {run.curve.name: run.truth for run in task.sweep().runs}
+    runs = task.sweep().runs
+    truths = {run.curve.name: run.truth for run in runs}
+    ceilings = {run.arm.name: run.arm.truth.A for run in runs}
     rng = np.random.default_rng(task.number)
 
     def fit(curve: Curve, off: float) -> CurveFit:
@@ -131,7 +139,9 @@ def oracle(task: SweepTask, sd: float, claimed: float) -> Fitters:
 
     def together(curves: Sequence[Curve], arms: Sequence[str]) -> Together:
         off = sd * float(rng.standard_normal())
-        return Together([fit(curve, off) for curve in curves])
+        shuffled = {arm: A + sd * float(rng.standard_normal()) for arm, A in ceilings.items()}
+        known = {arm: KnownArm(A + claimed * rng.permutation(EVEN)) for arm, A in shuffled.items()}
+        return Together([fit(curve, off) for curve in curves], known)
 
     return Fitters(lambda curve: fit(curve, sd * float(rng.standard_normal())), together)
 
@@ -177,6 +187,17 @@ def test_draws_of_siblings_are_joint(calibrated: dict[tuple[Pooling, Quantity], 
     assert pooled.width[NINETY] == pytest.approx(0.0, abs=1e-12)
     assert pooled.mean_absolute_error == pytest.approx(0.0, abs=1e-12)
     assert calibrated[Pooling.POOLED, Quantity.CEILING].width[NINETY] == pytest.approx(0.0329, rel=0.01)
+
+
+def test_arms_are_judged_by_what_they_are_over_seeds(
+    calibrated: dict[tuple[Pooling, Quantity], CoverageRow],
+) -> None:
+    row = calibrated[Pooling.POOLED, Quantity.ARM_DIFFERENCE]
+    assert row.runs == 480
+    assert (Pooling.ALONE, Quantity.ARM_DIFFERENCE) not in calibrated
+    assert row.width[NINETY] == pytest.approx(2.0 * 1.645 * 0.01 * math.sqrt(2.0), rel=0.05)
+    # Arms of a sweep share the control's error: fewer independent errors than rows.
+    np.testing.assert_allclose(row.coverage, BANDS, atol=0.09)
 
 
 def test_the_error_of_a_coverage_counts_sweeps(
@@ -276,21 +297,7 @@ def test_markers_of_one_point_are_merged() -> None:
 
 @pytest.fixture
 def points_file(tmp_path: Path) -> Path:
-    """The published control, most points drawn in two or three figures; the other runs by their law."""
-    lines = ["figure_key,figure,run,kind,gpu_hours,pass_rate,match_score"]
-    shown = count()
-    for hours, rate in zip(GOLDEN_HOURS, GOLDEN_RATES, strict=True):
-        times = 1 + next(shown) % 3
-        # Readings of one marker differ by up to 0.3 %, here evenly about the point.
-        for figure, off in zip(LEAVE_ONE_OUT_FIGURES, range(1 - times, times, 2), strict=False):
-            lines.append(f"{figure},x,ScaleRL,fit,{hours * (1.0 + 0.001 * off):.1f},{rate},0.8")
-    for run in LEAVE_ONE_OUT[1:]:
-        for hours in np.arange(1000.0, 16_000.0, 500.0):
-            lines.append(f"figA_loo_2,x,{run.name},ext,{hours},{float(run.pass_rate(hours)):.4f},0.8")
-    lines.append("fig_adv,x,ScaleRL,fit,5000,0.1,0.8")
-    file = tmp_path / "points.csv"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return file
+    return draw_points(tmp_path / "points.csv")
 
 
 def test_the_published_control_has_32_points(points_file: Path) -> None:
@@ -311,25 +318,14 @@ def test_a_file_without_a_run_of_the_study_is_refused(points_file: Path) -> None
         leave_one_out_curves(str(points_file))
 
 
-@pytest.fixture
-def whole_file(points_file: Path) -> Path:
-    """The runs of both studies; every forward ablation has 20 points by its law from 200 to 4,000."""
-    with points_file.open("a", encoding="utf-8") as lines:
-        for run in FORWARD:
-            for hours in np.arange(200.0, 4001.0, 200.0):
-                rate = float(run.pass_rate(hours))
-                lines.write(f"{FORWARD_FIGURES[run.table.name]},x,{run.name},fit,{hours},{rate},0.8\n")
-    return points_file
-
-
-def test_half_of_the_budget_is_given(whole_file: Path) -> None:
+def test_half_of_the_budget_is_given(points_file: Path) -> None:
     given: list[Curve] = []
 
     def fit(curve: Curve) -> CurveFit:
         given.append(curve)
         return Known(curve, np.full(NUM_DRAWS, 0.6), np.full(NUM_DRAWS, curve.value[-1]))
 
-    found = measure_half_budget(str(whole_file), fit)
+    found = measure_half_budget(str(points_file), fit)
     assert [one.study for one in found] == ["leave one out"] * 9 + ["forward"] * len(FORWARD)
     control, left_out, forward = (given[k].compute for k in (0, 1, 9))
     assert (control.size, control[0], control[-1]) == (20, 1543.0, 7692.0)
@@ -338,13 +334,13 @@ def test_half_of_the_budget_is_given(whole_file: Path) -> None:
     assert (found[0].score.points, found[9].score.points) == (10, 10)
 
 
-def test_half_budget_errors_by_hand(whole_file: Path) -> None:
+def test_half_budget_errors_by_hand(points_file: Path) -> None:
     def fit(curve: Curve) -> CurveFit:
         # Sure of 0.58 later on; the ceiling 0.63 is off by 0.02 from 0.61, and by more from others.
         status = FitStatus.TOO_FEW_POINTS if curve.compute.size < 4 else FitStatus.IDENTIFIED
         return Known(curve, np.full(NUM_DRAWS, 0.63), np.full(NUM_DRAWS, 0.58), status=status)
 
-    found = measure_half_budget(str(whole_file), fit)
+    found = measure_half_budget(str(points_file), fit)
     later = GOLDEN_RATES[GOLDEN_HOURS > 8000.0]
     assert found[0].score.mae == pytest.approx(float(np.mean(later - 0.58)), rel=1e-4)
     assert found[0].ceiling_error == pytest.approx(0.02)

@@ -5,10 +5,11 @@ on and R0 as measured. Judged are the intervals of
 
 - the ceiling A of the run,
 - the pass rate at the budget, of the curve itself, without noise,
-- the run's A minus the control's (the mean over the control's seeds), for runs that are not the control.
+- the run's A minus the control's (the mean over the control's seeds), for runs that are not the control,
+- the arm's A minus the control arm's, what many seeds of both would show, where runs are fitted together.
 
-All three are about the runs as they are, seed and all. For runs that leave the law only the pass rate is
-judged, apart from the others. Fits without an asymptote are counted as absent, not as wrong.
+The first three are about the runs as they are, seed and all. For runs that leave the law only the pass
+rate is judged, apart from the others. Fits without an asymptote are counted as absent, not as wrong.
 
 In a fit of siblings draw k of every fit belongs together; of two runs fitted alone the draws are
 independent, so one of them is shuffled.
@@ -31,7 +32,7 @@ from scalerl_lab.fit.published import FIT_START_GPU_HOURS
 from scalerl_lab.fit.score import BANDS
 from scalerl_lab.fit.simulate import SimulatedRun, SimulatedSweep, SweepKind, arms_of
 from scalerl_lab.records import FitStatus, Shape
-from scalerl_lab.report.bench.fitting import Fitters, SweepTask, for_each
+from scalerl_lab.report.bench.fitting import FittedTogether, Fitters, SweepTask, for_each
 
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 """Of the budget, at which the sweeps are cut."""
@@ -51,6 +52,7 @@ class Quantity(StrEnum):
     CEILING = "ceiling"
     AT_BUDGET = "pass_rate_at_budget"
     DIFFERENCE = "difference_to_control"
+    ARM_DIFFERENCE = "arm_difference_to_control"
     AT_BUDGET_OFF_LAW = "pass_rate_at_budget_off_law"
     """Of runs that do not follow the law."""
 
@@ -96,6 +98,9 @@ class CoverageRow:
     worst_arm_coverage90: float
 
 
+_Judge = Callable[[Quantity, SimulatedRun, CurveFit, Floats | None, float], Judged]
+
+
 def measure_coverage(
     kind: SweepKind,
     fitters: Fitters,
@@ -136,11 +141,12 @@ def judge_sweep(task: SweepTask, fitters: Fitters, fractions: Sequence[float]) -
         # At the budget itself a point is inside in spite of rounding.
         until = fraction * sweep.budget_gpu_hours * (1.0 + 1e-9)
         curves = [curve.between(FIT_START_GPU_HOURS, until) for curve in sweep.curves]
-        alone = [fitters.alone(curve) for curve in curves]
-        pooled = fitters.together(curves, sweep.arms).fits
-        for pooling, fits in ((Pooling.ALONE, alone), (Pooling.POOLED, pooled)):
-            shuffle = task.rng(1 + place) if pooling is Pooling.ALONE else None
-            judged += _judge_fits(sweep, fits, shuffle, partial(_judge, task.number, pooling, fraction))
+        alone, together = [fitters.alone(curve) for curve in curves], fitters.together(curves, sweep.arms)
+        judge = partial(_judge, task.number, Pooling.ALONE, fraction)
+        judged += _judge_fits(sweep, alone, task.rng(1 + place), judge)
+        judge = partial(_judge, task.number, Pooling.POOLED, fraction)
+        judged += _judge_fits(sweep, together.fits, None, judge)
+        judged += _judge_arms(sweep, together, judge)
     return judged
 
 
@@ -148,7 +154,7 @@ def _judge_fits(
     sweep: SimulatedSweep,
     fits: Sequence[CurveFit],
     shuffle: np.random.Generator | None,
-    judge: Callable[[Quantity, SimulatedRun, CurveFit, Floats | None, float], Judged],
+    judge: _Judge,
 ) -> list[Judged]:
     """The intervals of one cut; ``shuffle`` where the draws of different fits are independent."""
     controls = [place for place, run in enumerate(sweep.runs) if run.arm.name == sweep.control]
@@ -166,6 +172,20 @@ def _judge_fits(
         if run.arm.name != sweep.control:
             difference = _difference(fit.asymptote, control, shuffle)
             judged.append(judge(Quantity.DIFFERENCE, run, fit, difference, run.truth.A - control_truth))
+    return judged
+
+
+def _judge_arms(sweep: SimulatedSweep, together: FittedTogether, judge: _Judge) -> list[Judged]:
+    """The intervals of differences between arms; each arm is named by its first seed."""
+    judged = []
+    control = together.arms.get(sweep.control)
+    control_truth = sweep.runs[0].arm.truth.A
+    for run, fit in zip(sweep.runs, together.fits, strict=True):
+        arm = together.arms.get(run.arm.name)
+        lawful = run.arm.truth.shape is Shape.LAW and run.arm.name != sweep.control
+        if lawful and run.seed == 0 and arm is not None and control is not None:
+            truth = run.arm.truth.A - control_truth
+            judged.append(judge(Quantity.ARM_DIFFERENCE, run, fit, arm.A - control.A, truth))
     return judged
 
 

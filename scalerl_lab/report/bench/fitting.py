@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from scalerl_lab.fit.curve import Curve
+from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.prediction import CurveFit
 from scalerl_lab.fit.simulate import SimulatedSweep, SweepKind, simulate_sweep
 
@@ -19,11 +20,21 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+class FittedArm(Protocol):
+    """What a fit of siblings says of an arm, whatever its seeds."""
+
+    @property
+    def A(self) -> Floats: ...  # noqa: N802
+
+
 class FittedTogether(Protocol):
-    """What a fit of siblings gives: fits aligned with the curves, their draws joint."""
+    """What a fit of siblings gives: fits aligned with the curves, and arms by name, all draws joint."""
 
     @property
     def fits(self) -> Sequence[CurveFit]: ...
+
+    @property
+    def arms(self) -> Mapping[str, FittedArm]: ...
 
 
 @dataclass(frozen=True, slots=True)

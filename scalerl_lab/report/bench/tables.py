@@ -30,6 +30,7 @@ _QUANTITIES = {
     Quantity.CEILING: "ceiling A",
     Quantity.AT_BUDGET: "pass rate at the budget",
     Quantity.DIFFERENCE: "A minus the control's",
+    Quantity.ARM_DIFFERENCE: "A of the arm minus the control arm's",
     Quantity.AT_BUDGET_OFF_LAW: "pass rate at the budget, runs off the law",
 }
 
