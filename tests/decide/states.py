@@ -95,7 +95,10 @@ def fit_with(
         A=np.clip(ceiling + sd * NORMAL, 0.0, 1.0),
         B=efficiency * known,
         C_mid=midpoint * known,
-        sigma=0.0045,
+        sigma=0.0045 * known,
+        kind=np.zeros(NORMAL.size, dtype=np.int64),
+        lawful=np.ones(NORMAL.size, dtype=np.bool_),
+        slope=0.0 * known,
         edge_mass=0.0,
     )
     chosen = curve_points() if points is None else tuple(points)
