@@ -28,7 +28,17 @@ def curve(
     """A fit that is certain of everything, or of everything but the ceiling."""
     ones = np.ones(K)
     drawn = A * ones if ceilings is None else ceilings
-    draws = Draws(0.2 * ones, drawn, B * ones, C_mid * ones, 0.01, 0.0)
+    draws = Draws(
+        r0=0.2 * ones,
+        A=drawn,
+        B=B * ones,
+        C_mid=C_mid * ones,
+        sigma=0.01 * ones,
+        kind=np.zeros(K, dtype=np.int64),
+        lawful=np.ones(K, dtype=np.bool_),
+        slope=0.0 * ones,
+        edge_mass=0.0,
+    )
     summary = Fit("r", FitStatus.IDENTIFIED, "", 9, 1500.0, 9000.0, 0.2, interval_of(drawn), None, None, 0.01)
     return FittedCurve(summary, (), draws)
 
