@@ -63,6 +63,20 @@ def test_every_method_prints_a_table_json_csv_and_a_picture(
     assert picture.read_bytes().startswith(b"<?xml")
 
 
+def test_pooled_runs_print_the_same_documents(points: str, tmp_path: Path, empty: Lab) -> None:
+    asked = ("fit", points, "--pool", "--until", "2500", "--at", "4000")
+    table = empty(*asked, "--plot", str(tmp_path / "curves.png"))
+    assert (table.exit_code, table.stderr) == (0, "")
+    assert "method posterior, pooled." in table.stdout
+    pooled = json.loads(empty(*asked, "--json").stdout)
+    alone = json.loads(empty("fit", points, *asked[3:], "--json").stdout)
+    assert [set(run) for run in pooled] == [set(run) for run in alone]
+    for run, measured in zip(pooled, (0.582, 0.488), strict=True):
+        assert run["n_points"] == 12
+        assert run["predictions"][0]["median"] == pytest.approx(measured, abs=0.02)
+    assert pooled != alone
+
+
 def test_the_methods_are_those_of_the_room() -> None:
     assert sorted(fit.METHODS) == sorted(METHODS)
 

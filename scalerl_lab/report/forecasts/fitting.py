@@ -141,7 +141,7 @@ def fit_runs(
     _check_window(file, runs, curves, question)
     fits: Sequence[CurveFit]
     if question.pool:
-        fits = fit.fit_siblings(curves, _arms(runs)).fits  # type: ignore[attr-defined]
+        fits = fit.fit_siblings(curves, _arms(runs)).fits
     else:
         fits = [fit.fit_with(question.method, curve) for curve in curves]
     fitted = tuple(
