@@ -36,7 +36,8 @@ def prediction(
 def normal_crps(mean: float, sd: float, value: float) -> float:
     """Gneiting and Raftery (2007), equation 21, worked out for a normal."""
     z = (value - mean) / sd
-    return sd * (z * (2.0 * stats.norm.cdf(z) - 1.0) + 2.0 * stats.norm.pdf(z) - 1.0 / math.sqrt(math.pi))
+    tails = z * (2.0 * stats.norm.cdf(z) - 1.0) + 2.0 * stats.norm.pdf(z)
+    return float(sd * (tails - 1.0 / math.sqrt(math.pi)))
 
 
 def test_one_curve_and_noise_are_a_normal() -> None:
