@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from scalerl_lab.config.sweep import Divergence
 from scalerl_lab.decide.wording import hours
+from scalerl_lab.fit.collapse import find_collapse
+from scalerl_lab.fit.curve import Curve
 from scalerl_lab.records import Cause, EvalPoint
 
 _TRUNCATION_RISE = 0.1
+_NOISE_OF_DIFFERENCE = math.sqrt(1.5)
+"""Of one point and the mean of two, in units of a point's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +27,16 @@ class Diverged:
 
 
 def find_divergence(points: Sequence[EvalPoint], limits: Divergence) -> Diverged | None:
-    """Whether a run's last two points show a collapse or too much truncation.
+    """Whether a run's points show a collapse, or its last two too much truncation.
 
-    Collapse: both lie below the peak by more than ``collapse_drop`` plus the noise of that difference.
-    The peak is the highest mean of two successive points, so that one lucky point is no peak; the noise
-    of a point is its standard error, or the curve's own jitter where that is larger.
+    Collapse: the pass rate has fallen from its peak by a change-point that noise shows in fewer than
+    one curve in a thousand (``fit.find_collapse``), and both last points lie below the peak by more
+    than ``collapse_drop`` plus the noise of that difference.
 
-    Truncation: both are truncated at more than ``truncation_rate``, and at least 0.1 more than the
-    run's first point, so that a task that truncates from the start is no divergence.
+    Truncation: both last points are truncated at more than ``truncation_rate``, and at least 0.1 more
+    than the run's first point, so that a task that truncates from the start is no divergence.
+
+    The answer depends on the points alone, not on earlier answers.
 
     Source: ScaleRL (arXiv 2510.13786) A.15: instability shows as truncation, not in the fit.
     """
@@ -42,30 +46,30 @@ def find_divergence(points: Sequence[EvalPoint], limits: Divergence) -> Diverged
 
 
 def _collapse(points: Sequence[EvalPoint], limits: Divergence) -> Diverged | None:
-    pairs = [(first.pass_rate + second.pass_rate) / 2.0 for first, second in pairwise(points)]
-    # The peak lies before the two points that are to have fallen from it.
-    before = pairs[:-2] or [points[0].pass_rate]
-    place = max(range(len(before)), key=before.__getitem__)
-    peak, peak_hours = before[place], points[min(place + 1, len(points) - 3)].gpu_hours
-    jitter = _jitter(points[:-2])
-    for point in points[-2:]:
-        noise = math.sqrt(1.5) * max(point.pass_rate_se, jitter)
-        if peak - point.pass_rate <= limits.collapse_drop + noise:
-            return None
-    last, before_last = points[-1], points[-2]
+    before_last, last = points[-2].pass_rate, points[-1].pass_rate
+    highest = max((point.pass_rate for point in points[:-2]), default=0.0)
+    # No peak lies above the highest point: most looks at most runs end here.
+    if not highest - max(before_last, last) > limits.collapse_drop:
+        return None
+    fall = find_collapse(
+        Curve.of(
+            "",
+            [point.gpu_hours for point in points],
+            [point.pass_rate for point in points],
+            se=[point.pass_rate_se for point in points],
+        )
+    )
+    if fall is None:
+        return None
+    noise = _NOISE_OF_DIFFERENCE * fall.noise_sd
+    if not fall.peak_value - max(before_last, last) > limits.collapse_drop + noise:
+        return None
     return Diverged(
         Cause.COLLAPSED,
-        f"the pass rate fell from {peak:.3f} at {hours(peak_hours)} GPU-hours to {before_last.pass_rate:.3f} "
-        f"and {last.pass_rate:.3f} at the last two points, more than {limits.collapse_drop:g} beyond noise",
+        f"the pass rate fell from {fall.peak_value:.3f} at {hours(fall.began_compute)} GPU-hours to "
+        f"{before_last:.3f} and {last:.3f} at the last two points, more than {limits.collapse_drop:g} "
+        f"beyond noise ({fall.z:.1f} standard deviations)",
     )
-
-
-def _jitter(points: Sequence[EvalPoint]) -> float:
-    """Standard deviation of one point about its neighbours' trend, robust to a few steps: from the median
-    of absolute second differences, whose noise is sqrt(6) times a point's."""
-    rates = [point.pass_rate for point in points]
-    seconds = [abs(a - 2.0 * b + c) for a, b, c in zip(rates, rates[1:], rates[2:], strict=False)]
-    return 1.4826 * statistics.median(seconds) / math.sqrt(6.0) if len(seconds) >= 3 else 0.0
 
 
 def _truncation(points: Sequence[EvalPoint], limits: Divergence) -> Diverged | None:

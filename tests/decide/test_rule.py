@@ -73,7 +73,7 @@ def test_what_is_not_identified_goes_on() -> None:
 def test_a_run_that_has_just_begun_goes_on() -> None:
     decision = decide(run_state([]), too_few(), [], [], sweep=sweep(), free_gpu_hours=0.0)
     assert (decision.action, decision.cause, decision.step) == (Action.CONTINUE, Cause.NOT_IDENTIFIED, 0)
-    assert "0 of 16,000 GPU-hours: 1 point past the fit start, 6 demanded." in decision.reason
+    assert "0 of 16,000 GPU-hours: 1 point to fit, 6 demanded." in decision.reason
 
 
 def test_a_run_with_too_few_points_at_its_budget_is_extended() -> None:
@@ -96,8 +96,8 @@ def test_divergence_comes_first_and_strikes_the_control_too() -> None:
         )
         assert (decision.action, decision.cause) == (Action.KILL, Cause.COLLAPSED)
         assert decision.reason == (
-            "Diverged: the pass rate fell from 0.600 at 895 GPU-hours to 0.400 and 0.380 "
-            "at the last two points, more than 0.1 beyond noise; after 9,950 of 16,000 GPU-hours."
+            "Diverged: the pass rate fell from 0.600 at 9,850 GPU-hours to 0.400 and 0.380 at the last two "
+            "points, more than 0.1 beyond noise (62.5 standard deviations); after 9,950 of 16,000 GPU-hours."
         )
     at_grant = decide(
         run_state(COLLAPSED, granted=9950.0),
