@@ -23,15 +23,18 @@ def time_of(t: Array, clock: Clock, first: float) -> Array:
     return np.asarray(np.log(t / first) / max(-np.log(first), 0.5))
 
 
+def correlation_of(kind: int, distance: Array) -> Array:
+    """Of the noise of points at distances in typical gaps."""
+    return np.asarray(np.where(distance == 0.0, 1.0, KINDS[kind].rho ** np.abs(distance)))
+
+
 def noise_covariance(problem: Problem, kind: int) -> Array:
     """[N, N] of the points' noise, over sigma^2."""
     points = problem.points
     gaps = np.diff(points.t)
     place = np.append(0.0, np.cumsum(np.clip(gaps / np.median(gaps), 0.25, 4.0)))
-    rho = KINDS[kind].rho
-    correlation = np.where(np.eye(place.size, dtype=bool), 1.0, rho ** np.abs(place[:, None] - place))
-    scaled: Array = correlation * np.outer(points.sd, points.sd)
-    return scaled
+    correlation = correlation_of(kind, place[:, None] - place)
+    return np.asarray(correlation * np.outer(points.sd, points.sd))
 
 
 def walk_covariance(problem: Problem, kind: int, one: Array, other: Array) -> Array:
