@@ -35,6 +35,7 @@ _KNOTS = np.linspace(0.1, 0.9, 33)
 _NUM_MIDS = 24
 _FLOOR = 0.005
 """Deviations below this share of the range of values are evidence for nothing."""
+_LEAST_RISE = 1e-6
 _DISTINCT = 1e-3
 """Rows whose squared correlation is above 1 less this are one row."""
 _CONSTANT, _LINE, _UNBENT, _ONE_RISE, _TWO_RISES = "constant", "line", "unbent", "one rise", "two rises"
@@ -122,22 +123,22 @@ class _Basis:
     def over(cls, x: Floats) -> _Basis:
         """Rises all over the window and some beyond it."""
         mids = np.append(np.interp(_places(x.size), np.arange(x.size), x), _MIDS_BEYOND)
-        return cls._of(x, np.repeat(mids, len(_STEEPNESS)), np.tile(_STEEPNESS, mids.size))
+        return cls._of(x, np.repeat(mids, len(_STEEPNESS)), np.tile(_STEEPNESS, mids.size), _KNOTS)
 
     @classmethod
     def near(cls, x: Floats, mid: float, steepness: float) -> _Basis:
         """Rises like one."""
         step = np.linspace(-1.0, 1.0, 7)
         mids, steepnesses = mid * np.exp(_MID_STEP * step), steepness * np.exp(_STEEPNESS_STEP * step)
-        return cls._of(x, np.repeat(mids, 7), np.tile(steepnesses, 7))
+        return cls._of(x, np.repeat(mids, 7), np.tile(steepnesses, 7), _KNOTS[:0])
 
     @classmethod
-    def _of(cls, x: Floats, mid: Floats, steepness: Floats) -> _Basis:
+    def _of(cls, x: Floats, mid: Floats, steepness: Floats, knots: Floats) -> _Basis:
         # The first compute may be 0: the share of the gain is 0 there.
         log_x = np.log(np.maximum(x, 1e-12))
         ratio = np.exp(steepness[:, None] * (np.log(mid)[:, None] - log_x))
         turn = mid * (np.maximum(steepness - 1.0, 0.0) / (steepness + 1.0)) ** (1.0 / steepness)
-        lines = np.maximum(x - (x[0] + np.append(0.0, _KNOTS)[:, None] * (x[-1] - x[0])), 0.0)
+        lines = np.maximum(x - (x[0] + np.append(0.0, knots)[:, None] * (x[-1] - x[0])), 0.0)
         num = lines.shape[0]
         paired = np.flatnonzero(np.isin(steepness, _PAIR_STEEPNESS)) + num
         return cls(
@@ -179,7 +180,8 @@ class _Candidate:
     def described(self, basis: _Basis, value: Floats) -> Description:
         design = np.concatenate([np.ones((1, value.size)), basis.rows[list(self.rows)]])
         white = _whitened(np.concatenate([design, value[None]]), self.rho)
-        weights = np.linalg.lstsq(white[:-1].T, white[-1], rcond=None)[0]
+        products = white @ white.T
+        weights = np.linalg.solve(products[:-1, :-1], products[:-1, -1])
         return Description(self.deviance, weights @ design)
 
 
@@ -219,7 +221,9 @@ class _Products:
 
     def candidates(self, basis: _Basis, with_pairs: bool) -> list[tuple[str, _Candidate]]:
         """The best of every kind at this correlation."""
-        explained = np.maximum(self.of_value, 0.0) ** 2 / self.of_itself
+        # A row that is nearly constant over the window is no rise.
+        seen = self.of_itself > _LEAST_RISE
+        explained = np.where(seen, np.maximum(self.of_value, 0.0) ** 2 / self.of_itself, 0.0)
         unbent, one = int(np.where(basis.unbent, explained, -1.0).argmax()), int(explained.argmax())
         out = [
             (_CONSTANT, self._candidate(0.0, ())),
@@ -247,6 +251,7 @@ class _Products:
         # Gains times the determinant, of the first row and (transposed) of the second.
         gain = np.outer(b, g) - gram * b
         usable = (gain > 0.0) & (gain.T > 0.0) & (determinant > _DISTINCT * product)
+        usable &= np.minimum.outer(g, g) > _LEAST_RISE
         explained = np.where(usable, gain * b[:, None], 0.0)
         explained = (explained + explained.T) / np.where(usable, determinant, 1.0)
         first, second = divmod(int(explained.argmax()), b.size)
