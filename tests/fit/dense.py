@@ -49,7 +49,7 @@ def walk_covariance(problem: Problem, kind: int, one: Array, other: Array) -> Ar
 def covariance(problem: Problem, kind: int) -> Array:
     """[N, N] of the points about the law, over sigma^2."""
     t = problem.points.t
-    return noise_covariance(problem, kind) + walk_covariance(problem, kind, t, t)
+    return np.asarray(noise_covariance(problem, kind) + walk_covariance(problem, kind, t, t))
 
 
 def relative_values(problem: Problem) -> Array:

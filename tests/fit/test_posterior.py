@@ -94,11 +94,13 @@ def test_parameters_are_as_probable_as_a_sum_over_all_of_them_says(name: str) ->
     whole, lawful = weigh(problem), draws.lawful
     below = whole.ceiling_below(np.quantile(draws.A[lawful], LEVELS))
     assert below == pytest.approx(LEVELS, abs=0.025)
-    # Draws of the shape are centres of cells: what lies below them is half a cell uncertain.
+    # Draws of the shape are centres of cells, so the sum's probability is known from one edge to the other.
     for values, midpoint in ((draws.C_mid / problem.curve.compute[-1], True), (draws.B, False)):
         found = np.log(values[lawful])
-        exact = whole.shape_below(np.quantile(found, (0.1, 0.5, 0.9)), midpoint=midpoint)
-        assert exact == pytest.approx((0.1, 0.5, 0.9), abs=0.09)
+        half = 0.5 * np.diff(np.unique(found.round(6))).min()
+        quantiles, levels = np.quantile(found, (0.1, 0.5, 0.9)), np.array([0.1, 0.5, 0.9])
+        assert np.all(whole.shape_below(quantiles - half, midpoint=midpoint) < levels + 0.025)
+        assert np.all(whole.shape_below(quantiles + half, midpoint=midpoint) > levels - 0.025)
 
 
 @pytest.mark.parametrize("name", [name for name in CURVES if name != "no bounds"])
@@ -323,7 +325,7 @@ def test_noise_is_inferred() -> None:
 # ---------------------------------------------------------------- what no curve can break
 
 
-ORDINARY = st.floats(-1e3, 1e3)
+ORDINARY = st.floats(-1e3, 1e3).map(lambda value: value if abs(value) > 1e-30 else 0.0)
 COMPUTE = st.one_of(st.floats(1e-3, 1e3), st.sampled_from([0.0, 1.0, 2.0]))
 
 
