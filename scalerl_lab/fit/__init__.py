@@ -15,6 +15,8 @@ at compute not yet spent.
     prediction.py what every method of forecasting gives
     identify.py   whether the posterior says where the ceiling is
     law_fit.py    ``fit_posterior``: the Bayesian fit of one curve
+    population.py what runs of one sweep have in common
+    siblings.py   ``fit_siblings``: the runs of a sweep fitted together
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
     pool.py       ceilings of an arm's seeds pooled, differences between arms, refits at a common ceiling
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
@@ -48,11 +50,13 @@ from scalerl_lab.fit.pool import (
     refit_at_ceiling,
 )
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
+from scalerl_lab.fit.siblings import ArmDraws, Siblings, fit_siblings
 
 __all__ = [
     "BANDS",
     "METHODS",
     "QUANTILES",
+    "ArmDraws",
     "CeilingDifference",
     "CeilingRefit",
     "FittedCurve",
@@ -61,9 +65,11 @@ __all__ = [
     "PooledCeiling",
     "Score",
     "Scored",
+    "Siblings",
     "ceiling_difference",
     "fit_curve",
     "fit_posterior",
+    "fit_siblings",
     "fit_with",
     "gain_share",
     "group_score",

@@ -10,7 +10,9 @@ compute, and v = (A - R0) u, the gain within the window. Priors, with sigma^2 th
 - R0 measured: N(r0, sigma^2), or its own standard error; with probability 0.3 the law holds only from the
   window on (ScaleRL A.6: the first epoch rises otherwise), and R0 is known to 0.15 range. R0 unknown:
   N(first value, range^2).
-- A within the bounds; without bounds A ~ N(last values, (3 range)^2), so that no ceiling is out of sight.
+- A within the bounds; without bounds weighed by exp(-(A - last values)^2 / 2 (3 range)^2), which is 1 where
+  the curve stays, so that no ceiling is out of sight. "Range" is that of the values seen; it counts in
+  units of the noise, so that all stays in closed form.
 - sigma^2 ~ scaled-Inv-chi2(2, s^2), s^2 from standard errors or second differences.
 
 Then (R0, v) given sigma is normal, sigma^2 is inverse chi-squared, and the evidence of the cell is known.
@@ -44,6 +46,8 @@ class Problem:
 
     curve: Curve
     points: Points
+    inflation: Floats | None
+    """[N] factors on the noise of points that are outliers."""
     scale: float
     """Square root of the first guess of the noise variance."""
     start: float
@@ -117,6 +121,7 @@ def prepare(
     inflation: Floats | None = None,
     noise_variance: float | None = None,
     noise_degrees: float = NOISE_DEGREES,
+    kind_weights: Floats | None = None,
 ) -> Problem:
     """A curve with at least one point, ready for ``evaluate``.
 
@@ -125,6 +130,7 @@ def prepare(
         inflation: [N] factors on the noise of the averaged points.
         noise_variance: centre of the prior of sigma^2; None: from the curve itself.
         noise_degrees: its degrees of freedom.
+        kind_weights: [H] prior probabilities of the kinds of noise; None: their own.
     """
     points = average(curve)
     if inflation is not None:
@@ -141,13 +147,15 @@ def prepare(
     y = (points.y - start) / scale
     one, values = whitening.inverse_root.sum(axis=2), whitening.inverse_root @ y
     kind = np.tile(np.arange(len(KINDS)), len(alternatives))
-    log_kind = np.log([k.weight for k in KINDS]) - 0.5 * whitening.log_det
+    weights = [k.weight for k in KINDS] if kind_weights is None else kind_weights
+    log_kind = np.log(weights) - 0.5 * whitening.log_det
     log_start = [math.log(weight) + 0.5 * math.log(precision) for precision, weight in alternatives]
     bounded = curve.bounds is not None
     low, high = curve.bounds if curve.bounds is not None else (-math.inf, math.inf)
     return Problem(
         curve=curve,
         points=points,
+        inflation=inflation,
         scale=scale,
         start=start,
         range=spread,
@@ -222,7 +230,6 @@ def evaluate(problem: Problem, forms: Forms, components: Integers, *, loose: boo
     total = np.einsum("jn,jn->j", values, values) + ceiling * problem.ceiling_mean**2
     sse = np.maximum(total[:, None] - r0 * b0 - gain * b1, 0.0) + problem.noise_degrees
     constant: float | Floats = 0.5 * math.log(problem.gain_precision)
-    constant += 0.5 * math.log(ceiling) if ceiling > 0.0 else 0.0
     if loose:
         constant += 0.5 * np.log(precision / problem.start_precision[components])[:, None]
     log_weight = (

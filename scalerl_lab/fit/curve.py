@@ -55,7 +55,7 @@ class Curve:
             value: N values.
             se: N standard errors; those that are not finite or not above 0 are replaced by the median
                 of the others.
-            r0: the value before training.
+            r0: the value before training; cut to the bounds.
             r0_se: its standard error.
             bounds: lowest and highest possible value.
 
@@ -74,11 +74,15 @@ class Curve:
         if np.any(hours < 0.0):
             raise ValueError("compute must not be negative")
         errors = _clean_errors(None if errors is None else errors[finite])
+        if r0 is not None and not np.isfinite(r0):
+            r0 = None
         if r0 is None and np.any(hours == 0.0):
             at_start = hours == 0.0
             r0 = float(values[at_start].mean())
             if r0_se is None and errors is not None:
                 r0_se = float(np.sqrt(np.mean(errors[at_start] ** 2) / at_start.sum()))
+        if r0 is not None and bounds is not None:
+            r0 = float(np.clip(r0, *bounds))
         trained = hours > 0.0
         hours, values = hours[trained], values[trained]
         errors = None if errors is None else errors[trained]

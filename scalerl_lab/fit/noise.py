@@ -56,12 +56,22 @@ class NoiseKind:
 def _kinds() -> tuple[NoiseKind, ...]:
     # Residuals of published curves have a lag-1 correlation of about 0.3.
     plain = [
-        NoiseKind(rho, 0.0, Clock.LINEAR, 0.4 * math.exp(-0.5 * ((rho - 0.3) / 0.3) ** 2), *error)
-        for rho, error in ((0.0, (0.05, 0.0)), (0.3, (0.05, 0.0)), (0.6, (1.0, 0.0)), (0.85, (1.5, 0.01)))
+        NoiseKind(rho, 0.0, Clock.LINEAR, weight, slope, drift)
+        for rho, weight, slope, drift in (
+            (0.0, 0.24, 0.05, 0.0),
+            (0.3, 0.40, 0.05, 0.0),
+            (0.6, 0.12, 0.7, 0.0),
+            (0.85, 0.04, 1.5, 0.01),
+        )
     ]
     walking = [
-        NoiseKind(0.2, walk, clock, 0.8 * weight, 1.5, 0.01)
-        for walk, weight in ((1.0, 0.20), (4.0, 0.15), (16.0, 0.15), (64.0, 0.10))
+        NoiseKind(0.2, walk, clock, weight, slope, drift)
+        for walk, weight, slope, drift in (
+            (1.0, 0.04, 0.1, 0.0),
+            (4.0, 0.06, 1.0, 0.01),
+            (16.0, 0.06, 1.5, 0.01),
+            (64.0, 0.04, 1.5, 0.01),
+        )
         for clock in Clock
     ]
     return (*plain, *walking)
@@ -81,8 +91,8 @@ class Points:
     """[N] value."""
     sd: Floats
     """[N] noise of a point relative to that of a single typical one."""
-    num: int
-    """Points of the curve before averaging."""
+    count: Floats
+    """[N] how many points of the curve each is the mean of."""
 
 
 def average(curve: Curve) -> Points:
@@ -94,7 +104,7 @@ def average(curve: Curve) -> Points:
     log_t = np.log(curve.compute / curve.compute[-1])
     num = curve.compute.size
     if num <= MAX_POINTS:
-        return Points(np.exp(log_t), curve.value, relative, num)
+        return Points(np.exp(log_t), curve.value, relative, np.ones(num))
     edges = np.linspace(0, num, MAX_POINTS + 1).astype(np.int64)[:-1]
     count = np.diff(np.append(edges, num))
 
@@ -103,7 +113,7 @@ def average(curve: Curve) -> Points:
         return means
 
     t = np.exp(mean(log_t))
-    return Points(t, mean(curve.value), np.sqrt(mean(relative**2) / count), num)
+    return Points(t, mean(curve.value), np.sqrt(mean(relative**2) / count), count.astype(np.float64))
 
 
 def clock_time(t: Floats, clock: Clock, first: float) -> Floats:
@@ -140,7 +150,7 @@ def whiten(points: Points, kinds: tuple[NoiseKind, ...] = KINDS) -> Whitening:
     own = sd[:, None] * sd
     covariance = np.array(
         [
-            own * (kind.rho**distance if kind.rho > 0.0 else np.eye(t.size))
+            own * _correlation(kind.rho, distance, points.count)
             + kind.walk**2 * np.minimum(times[:, None], times)
             for kind, times in zip(kinds, walk, strict=True)
         ]
@@ -148,6 +158,27 @@ def whiten(points: Points, kinds: tuple[NoiseKind, ...] = KINDS) -> Whitening:
     root = np.linalg.cholesky(covariance)
     log_det = 2.0 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
     return Whitening(np.linalg.inv(root), log_det, walk)
+
+
+def mean_noise(rho: float, count: float) -> tuple[float, float]:
+    """Noise of a mean of neighbours: (variance over that of independent ones, correlation of two means)."""
+    lag = np.arange(1, int(2 * count))
+    overlap = np.minimum(lag, 2 * count - lag)
+    own = 1.0 + 2.0 * float(np.sum((1.0 - lag / count).clip(0.0) * rho**lag))
+    return own, float(np.sum(overlap * rho**lag)) / count / own
+
+
+def _correlation(rho: float, distance: Floats, count: Floats) -> Floats:
+    """[N, N] covariance of noise over that of independent noise: neighbours' rho, or that of their means."""
+    if rho == 0.0:
+        return np.eye(distance.shape[0])
+    typical = float(np.median(count))
+    if typical == 1.0:
+        plain: Floats = rho**distance
+        return plain
+    own, between = mean_noise(rho, typical)
+    averaged: Floats = own * between**distance
+    return averaged
 
 
 def noise_scale(curve: Curve) -> float:

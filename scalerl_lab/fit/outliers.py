@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from scalerl_lab.fit.cells import Problem, evaluate, law_forms
+from scalerl_lab.fit.cells import Problem, law_forms
 from scalerl_lab.fit.law import Floats
-from scalerl_lab.fit.posterior import Axes, components_that_matter, shape_log_prior
+from scalerl_lab.fit.posterior import Axes, most_probable
 
 _FAR = 3.5
 """Robust standard scores beyond which a point is an outlier."""
@@ -38,16 +38,12 @@ def inflation(problem: Problem, axes: Axes) -> Floats | None:
 
 def _leave_one_out(problem: Problem, axes: Axes) -> Floats:
     """[N] absolute leave-one-out residuals over their standard deviation, up to a common factor."""
+    component, cell = most_probable(problem, axes)
     log_C, log_B = axes.cells()
-    chosen = components_that_matter(problem, log_C, log_B)
-    forms = law_forms(problem, log_C, log_B)
-    cells = evaluate(problem, forms, chosen)
-    best = np.argmax(cells.log_weight + shape_log_prior(log_C, log_B))
-    row, cell = np.unravel_index(best, cells.log_weight.shape)
-    component = chosen[row]
+    form = law_forms(problem, log_C[cell : cell + 1], log_B[cell : cell + 1]).form[0]
     root = problem.root[problem.kind[component]]
     num = problem.points.y.size
-    design = root @ np.stack([np.ones(num), forms.form[cell]], axis=1)
+    design = root @ np.stack([np.ones(num), form], axis=1)
     prior = np.diag([problem.start_precision[component], problem.gain_precision])
     hat = design @ np.linalg.solve(design.T @ design + prior, design.T)
     precision = root.T @ (np.eye(num) - hat) @ root

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from scalerl_lab.fit.cells import Problem
 from scalerl_lab.fit.law import Floats, gain_share
-from scalerl_lab.fit.noise import KINDS, clock_time
+from scalerl_lab.fit.noise import KINDS, clock_time, mean_noise
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.fit.prediction import Prediction
 
@@ -47,8 +47,11 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
     shift = np.zeros_like(mean)
     noise = np.repeat(draws.sigma[:, None], x.size, axis=1)
     # As many curves again share each kind; each has its own errors.
-    steps = _steps(draws.r0.size, x.size)
-    tilt, origin = _scores(draws.r0.size, 0.7548776662466927), _scores(draws.r0.size, 0.5698402909980532)
+    steps = _steps(draws.r0.size, x.size, draws.seed)
+    tilt, origin = (_scores(draws.r0.size, stride) for stride in (0.7548776662466927, 0.5698402909980532))
+    if draws.seed:
+        shuffle = np.random.default_rng(draws.seed).permutation(draws.r0.size)
+        tilt, origin = tilt[shuffle], origin[shuffle[::-1]]
     beyond = np.maximum(np.log(x), 0.0)
     drift = _walk(steps, beyond)
     for index in np.unique(draws.kind):
@@ -64,9 +67,7 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
             mean[k] += sigma * (origin[k, None] * np.sqrt(left))
             mean[k] += sigma * kind.walk * _walk(steps[k], np.maximum(time - 1.0, 0.0))
         elif kind.rho > 0.0:
-            gap = float(np.median(np.diff(t))) if t.size > 1 else 1.0
-            # A new point is measured anew: it is never nearer than a neighbour.
-            fading = kind.rho ** np.maximum((x - 1.0) / gap, 1.0)
+            fading = _fading(problem, kind.rho, x)
             ahead = x > 1.0
             shift[k] = np.where(ahead, residual[k, -1:] * fading, 0.0)
             noise[k] = np.where(ahead, sigma * np.sqrt(np.maximum(1.0 - fading**2, 0.0)), noise[k])
@@ -75,15 +76,28 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
     return mean, shift, noise
 
 
+def _fading(problem: Problem, rho: float, x: Floats) -> Floats:
+    """[M] correlation of a new point's noise with that of the last one."""
+    points = problem.points
+    gap = float(np.median(np.diff(points.t))) if points.t.size > 1 else 1.0
+    count = float(np.median(points.count))
+    # A new point is measured anew: it is never nearer than a neighbour.
+    steps = np.maximum((x - 1.0) / gap * count, 1.0)
+    # The last one may be a mean: its noise tells less of the next point's.
+    share = float(np.mean(rho ** np.arange(count))) / mean_noise(rho, count)[0] if count > 1.0 else 1.0
+    faded: Floats = share * rho**steps
+    return faded
+
+
 def _walk(steps: Floats, variance: Floats) -> Floats:
     """Random walks [K, M] whose variance at each compute is the given one, which does not fall."""
     path: Floats = np.cumsum(steps * np.sqrt(np.maximum(np.diff(variance, prepend=0.0), 0.0)), axis=1)
     return path
 
 
-def _steps(num: int, width: int) -> Floats:
+def _steps(num: int, width: int, seed: int) -> Floats:
     """[num, width] standard normal numbers, always the same."""
-    drawn: Floats = np.random.default_rng(width).standard_normal((num, width))
+    drawn: Floats = np.random.default_rng([width, seed]).standard_normal((num, width))
     return drawn
 
 

@@ -29,14 +29,14 @@ NUM_DRAWS = 1024
 B_MEDIAN, B_LOG_SD = 1.6, 0.65
 MIDPOINT_MEDIAN, MIDPOINT_LOG_SD = 0.5, 1.3
 """Of the midpoint over the window's last compute."""
-_LEVEL_WEIGHT, _TREND_WEIGHT = 0.1, 0.1
+LAW_WEIGHT = 0.8
 _LOG_B_RANGE = (math.log(0.15), math.log(14.0))
 _LOG_C_RANGE = (-5.0, 3.5)
 _COARSE, _FINE = (30, 20), (36, 28)
 _KEEP_LOG_WEIGHT = 9.0
 """Cells less probable than exp(-9) of the best are left out when the grid closes in."""
 _KEEP_COMPONENT = 6.0
-_PROBES = tuple(j for j, kind in enumerate(KINDS) if (kind.rho, kind.walk) in {(0.3, 0.0), (0.2, 4.0)})
+_PROBE_KINDS = tuple(j for j, kind in enumerate(KINDS) if (kind.rho, kind.walk) in {(0.3, 0.0), (0.2, 4.0)})
 """Kinds by which the grid closes in."""
 
 
@@ -59,6 +59,8 @@ class Draws:
     """[K] slope of that line per unit of log compute; 0 where it is level, and where the law holds."""
     edge_mass: float
     """Probability of cells at the high edge of C_mid or at an edge of B: what the grid cut off."""
+    seed: int = 0
+    """Of the random part of paths: curves drawn together have seeds of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def shape_log_prior(log_C: Floats, log_B: Floats) -> Floats:
 
 def locate(problem: Problem) -> Axes:
     """Axes over the cells that matter for a curve alone."""
-    probes = np.array([j for j, kind in enumerate(problem.kind) if kind in _PROBES])
+    probes = _probes(problem)
     axes = Axes.widest()
     for shape in (_COARSE, _FINE):
         log_C, log_B = axes.cells()
@@ -114,6 +116,11 @@ def locate(problem: Problem) -> Axes:
         log_weight = np.logaddexp.reduce(_bounded(problem, found), axis=0) + shape_log_prior(log_C, log_B)
         axes = axes.close_in(log_weight, shape)
     return axes
+
+
+def _probes(problem: Problem) -> Integers:
+    """Components by which the grid closes in."""
+    return np.array([j for j, kind in enumerate(problem.kind) if kind in _PROBE_KINDS])
 
 
 def components_that_matter(problem: Problem, log_C: Floats, log_B: Floats) -> Integers:
@@ -124,6 +131,17 @@ def components_that_matter(problem: Problem, log_C: Floats, log_B: Floats) -> In
     best = (found.log_weight + shape_log_prior(log_C[sparse], log_B[sparse])).max(axis=1)
     chosen: Integers = every[best >= best.max() - _KEEP_COMPONENT]
     return chosen
+
+
+def most_probable(problem: Problem, axes: Axes) -> tuple[int, int]:
+    """(component, cell) of the best sparse cell."""
+    every = np.arange(problem.kind.size)
+    log_C, log_B = axes.cells()
+    sparse = np.arange(0, log_C.size, 13)
+    found = evaluate(problem, law_forms(problem, log_C[sparse], log_B[sparse]), every)
+    likely = found.log_weight + shape_log_prior(log_C[sparse], log_B[sparse])
+    component, place = np.unravel_index(int(np.argmax(likely)), likely.shape)
+    return int(component), int(sparse[place])
 
 
 def draw_posterior(
@@ -140,13 +158,15 @@ def draw_posterior(
     Returns:
         K sets. The same curve gives the same draws: they are quasi-random numbers.
     """
+    if ceiling is not None:
+        axes = _at_ceiling(problem, axes, ceiling)
     log_C, log_B = axes.cells()
     chosen = components_that_matter(problem, log_C, log_B)
     cells = evaluate(problem, law_forms(problem, log_C, log_B), chosen)
     log_prior = shape_log_prior(log_C, log_B) + axes.log_area()
     if ceiling is None:
-        log_law = _bounded(problem, cells) + log_prior + math.log(1.0 - _LEVEL_WEIGHT - _TREND_WEIGHT)
-        others = _without_law(problem)
+        log_law = _bounded(problem, cells) + log_prior + math.log(LAW_WEIGHT)
+        others = without_law(problem, (1.0 - LAW_WEIGHT) / 2.0)
     else:
         log_law = _held(problem, cells, (ceiling - problem.start) / problem.scale) + log_prior
         others = None
@@ -192,7 +212,7 @@ def draw_posterior(
 
 
 @dataclass(frozen=True, slots=True)
-class _WithoutLaw:
+class WithoutLaw:
     """What a curve says if it is a level, or a line in log compute; J components each."""
 
     level: Level
@@ -200,7 +220,9 @@ class _WithoutLaw:
     log_level: Floats
     log_trend: Floats
 
-    def draw(self, problem: Problem, other: Integers) -> tuple[Floats, Floats, Floats, Floats]:
+    def draw(
+        self, problem: Problem, other: Integers, rng: np.random.Generator | None = None
+    ) -> tuple[Floats, Floats, Floats, Floats]:
         """(value at the window's end, the same a decade later, sigma, slope per log compute) of K draws.
 
         Args:
@@ -208,22 +230,25 @@ class _WithoutLaw:
         """
         size = problem.kind.size
         component, rising = other % size, other >= size
-        level, _, level_sigma = draw_level(problem, self.level, component)
-        first, last, trend_sigma = draw_linear(problem, self.trend, component, np.zeros_like(component))
+        level, _, level_sigma = draw_level(problem, self.level, component, rng)
+        first, last, trend_sigma = draw_linear(
+            problem, self.trend, component, np.zeros_like(component), rng=rng
+        )
         slope = np.where(rising, (last - first) / max(-math.log(problem.points.t[0]), 1e-9), 0.0)
         end = np.where(rising, last, level)
         later = problem.inside(end + slope * math.log(10.0))
         return end, later, np.where(rising, trend_sigma, level_sigma), slope
 
 
-def _without_law(problem: Problem) -> _WithoutLaw:
+def without_law(problem: Problem, weight: float) -> WithoutLaw:
+    """The level and the trend, each with a prior probability."""
     level = evaluate_level(problem)
     trend = evaluate(problem, trend_form(problem), np.arange(problem.kind.size), loose=True)
-    return _WithoutLaw(
+    return WithoutLaw(
         level,
         trend,
-        level.log_weight + math.log(_LEVEL_WEIGHT),
-        _bounded(problem, trend)[:, 0] + math.log(_TREND_WEIGHT),
+        level.log_weight + math.log(weight),
+        _bounded(problem, trend)[:, 0] + math.log(weight),
     )
 
 
@@ -235,16 +260,18 @@ def draw_linear(
     *,
     ceiling: float | None = None,
     population: tuple[Floats, Floats] | None = None,
+    rng: np.random.Generator | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """(R0, A, sigma) for K chosen (component, cell), in units of value.
 
     Args:
         population: (mean, standard deviation) [K] of a normal prior of A, in units of value.
+        rng: where given, the draws are random; else they spread evenly in the order of the cells.
     """
     from scipy import special
 
     num = row.size
-    u_A, u_r0, u_sigma = _quasi_random(num)
+    u_A, u_r0, u_sigma = _quasi_random(num) if rng is None else rng.random((3, num))
     at = (row, cell)
     A_hat, var_A, sse = cells.A[at], cells.var_A[at], cells.sse[at]
     degrees = problem.degrees
@@ -272,12 +299,15 @@ def draw_linear(
     )
 
 
-def draw_level(problem: Problem, level: Level, component: Integers) -> tuple[Floats, Floats, Floats]:
+def draw_level(
+    problem: Problem, level: Level, component: Integers, rng: np.random.Generator | None = None
+) -> tuple[Floats, Floats, Floats]:
     """(level, level, sigma) for K draws without a rise; components that are none are ignored."""
     from scipy import special
 
     component = np.minimum(component, level.r0.size - 1)
-    _, u_r0, u_sigma = _quasi_random(component.size)
+    num = component.size
+    _, u_r0, u_sigma = _quasi_random(num) if rng is None else rng.random((3, num))
     sigma2 = level.sse[component] / _chi_squared(problem.degrees, u_sigma)
     r0 = level.r0[component] + np.sqrt(sigma2 * level.var_r0[component]) * special.ndtri(u_r0)
     value = problem.start + problem.scale * np.clip(r0, problem.low, problem.high)
@@ -299,6 +329,14 @@ def _bounded(problem: Problem, cells: Cells) -> Floats:
     return bounded
 
 
+def _at_ceiling(problem: Problem, axes: Axes, ceiling: float) -> Axes:
+    """Axes over the cells that matter where A is held."""
+    log_C, log_B = axes.cells()
+    found = evaluate(problem, law_forms(problem, log_C, log_B), _probes(problem))
+    held = _held(problem, found, (ceiling - problem.start) / problem.scale)
+    return axes.close_in(np.logaddexp.reduce(held, axis=0) + shape_log_prior(log_C, log_B), _FINE)
+
+
 def _held(problem: Problem, cells: Cells, ceiling: float) -> Floats:
     """Log evidence with A held; the density of A given the cell replaces its integral."""
     misfit = (ceiling - cells.A) ** 2 / cells.var_A
@@ -307,7 +345,6 @@ def _held(problem: Problem, cells: Cells, ceiling: float) -> Floats:
         + 0.5 * problem.degrees * np.log(cells.sse)
         - 0.5 * (problem.degrees + 1.0) * np.log(cells.sse + misfit)
         - 0.5 * np.log(cells.var_A)
-        - np.log(cells.share)
     )
     return log_weight
 
