@@ -28,11 +28,11 @@ _PAIR_CORRELATION = 0.3
 _PRIOR_MEAN, _PRIOR_SD = 0.3, 0.2
 _STEEPNESS = (1.0, 1.8, 3.2, 5.6, 10.0)
 _PAIR_STEEPNESS = (1.8, 3.2, 10.0)
-_MID_STEP, _STEEPNESS_STEP = 0.15, 0.3
+_MID_STEP, _STEEPNESS_STEP = 0.2, 0.3
 _MIDS_BEYOND = (1.3, 2.0, 4.0)
-_KNOTS = np.linspace(0.1, 0.9, 33)
+_KNOTS = np.linspace(0.1, 0.9, 25)
 """Shares of the window at which a level turns into a line."""
-_NUM_MIDS = 24
+_NUM_MIDS = 18
 _FLOOR = 0.005
 """Deviations below this share of the range of values are evidence for nothing."""
 _LEAST_RISE = 1e-6
@@ -140,7 +140,7 @@ class _Basis:
         turn = mid * (np.maximum(steepness - 1.0, 0.0) / (steepness + 1.0)) ** (1.0 / steepness)
         lines = np.maximum(x - (x[0] + np.append(0.0, knots)[:, None] * (x[-1] - x[0])), 0.0)
         num = lines.shape[0]
-        paired = np.flatnonzero(np.isin(steepness, _PAIR_STEEPNESS)) + num
+        paired = np.flatnonzero((steepness[:, None] == _PAIR_STEEPNESS).any(axis=1)) + num
         return cls(
             rows=np.concatenate([lines, 1.0 / (1.0 + ratio)]),
             num_lines=num,
