@@ -141,6 +141,7 @@ def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: 
     log_det = np.linalg.slogdet(covariance(problem, of.kind))[1]
     form = np.zeros(y.size) if of.form is None else of.form
     gain_variance = 1.0 / problem.gain_precision
+    ceiling_precision = 0.0 if of.form is None else problem.ceiling_precision
     log_sigma = np.linspace(-2.5, 3.5, num_sigma)
     # The grid spans 7 standard deviations, at a sigma that follows it, about the best fit.
     rows = np.linalg.cholesky(inverse).T
@@ -148,12 +149,10 @@ def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: 
     penalty = [[of.start_variance**-0.5, 0.0], [0.0, gain_variance**-0.5]]
     target = np.concatenate([rows @ y, [0.0, 0.0]])
     stacked = np.vstack([np.column_stack(design), penalty])
-    if problem.ceiling_precision > 0.0:
-        kernel = problem.ceiling_precision**0.5 * np.array([1.0, 1.0 / of.share])
-        stacked, target = (
-            np.vstack([stacked, kernel]),
-            np.append(target, problem.ceiling_precision**0.5 * problem.ceiling_mean),
-        )
+    if ceiling_precision > 0.0:
+        kernel = ceiling_precision**0.5 * np.array([1.0, 1.0 / of.share])
+        stacked = np.vstack([stacked, kernel])
+        target = np.append(target, ceiling_precision**0.5 * problem.ceiling_mean)
     centre = np.linalg.lstsq(stacked, target)[0]
     root = np.linalg.cholesky(np.linalg.inv(stacked.T @ stacked))
     z = np.linspace(-7.0, 7.0, size)
@@ -165,7 +164,7 @@ def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: 
         rest = y - r0[:, None] - gain[:, None] * form
         ceiling = r0 + gain / of.share
         square = np.einsum("gn,nm,gm->g", rest, inverse, rest) + r0**2 / of.start_variance
-        square += gain**2 / gain_variance + problem.ceiling_precision * (ceiling - problem.ceiling_mean) ** 2
+        square += gain**2 / gain_variance + ceiling_precision * (ceiling - problem.ceiling_mean) ** 2
         cell = sigma**2 * np.prod(np.diag(root)) * (z[1] - z[0]) ** 2
         normaliser = (y.size + 2) * (one + 0.5 * np.log(2.0 * np.pi))
         normaliser += 0.5 * (log_det + np.log(of.start_variance) + np.log(gain_variance))

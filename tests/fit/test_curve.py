@@ -80,9 +80,14 @@ def test_errors_that_are_none_become_the_median_of_the_others() -> None:
     assert Curve.of("run", [1.0, 2.0], [0.0, 0.0], se=[0.0, math.inf]).se is None
 
 
-@pytest.mark.xfail(reason="it is kept", strict=True)
 def test_a_start_that_is_no_number_is_unknown() -> None:
     assert Curve.of("run", [1.0, 2.0], [0.1, 0.2], r0=math.nan).r0 is None
+
+
+def test_a_start_lies_within_the_bounds() -> None:
+    assert Curve.of("run", [1.0], [0.1], r0=-3.0, bounds=(0.0, 1.0)).r0 == 0.0
+    assert Curve.of("run", [0.0, 1.0], [7.0, 0.1], bounds=(0.0, 1.0)).r0 == 1.0
+    assert Curve.of("run", [1.0], [0.1], r0=-3.0).r0 == -3.0
 
 
 def test_no_points_are_a_curve() -> None:

@@ -263,7 +263,7 @@ def test_points_at_one_compute_are_averaged() -> None:
     ]
     once, twice = fitted(points).fit, fitted(split).fit
     assert twice.num_points == once.num_points
-    assert values(twice.ceiling) == pytest.approx(values(once.ceiling), abs=0.002)
+    assert values(twice.ceiling) == pytest.approx(values(once.ceiling), abs=0.006)
     all_at_once = fitted([point(i + 1, 2000.0, 0.5 + 0.01 * i) for i in range(8)])
     assert all_at_once.fit.status is FitStatus.TOO_FEW_POINTS
     assert all_at_once.fit.num_points == 1
@@ -318,7 +318,8 @@ def test_draws_forecasts_and_bands_agree() -> None:
     assert bands is not None
     assert forecast is not None
     assert bands.shape == (5, 3)
-    assert bands[:, 1] == pytest.approx(values(forecast.pass_rate), abs=0.002)
+    # Asked together or alone: other random numbers of the same distribution.
+    assert bands[:, 1] == pytest.approx(values(forecast.pass_rate), abs=0.004)
     assert bands[2, 0] == pytest.approx(curve.fit.r0, abs=0.001)
     # Far beyond the window the law's error has grown, but about the ceiling.
     assert bands[2, 2] == pytest.approx(curve.fit.ceiling.median, abs=0.01)

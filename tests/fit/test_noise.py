@@ -16,6 +16,7 @@ from scalerl_lab.fit.noise import (
     Points,
     average,
     clock_time,
+    mean_noise,
     noise_scale,
     whiten,
 )
@@ -33,7 +34,7 @@ def covariances(points: Points, kinds: tuple[NoiseKind, ...]) -> np.ndarray:
 
 def test_covariances_by_hand() -> None:
     # Gaps of 0.25 and 0.5, their median 0.375: the points stand at 0, 2/3 and 2 of a typical gap.
-    points = Points(np.array([0.25, 0.5, 1.0]), np.zeros(3), np.array([1.0, 2.0, 1.0]), 3)
+    points = Points(np.array([0.25, 0.5, 1.0]), np.zeros(3), np.array([1.0, 2.0, 1.0]), np.ones(3))
     white, correlated, linear, log = covariances(
         points, (kind(0.0, 0.0), kind(0.5, 0.0), kind(0.0, 2.0), kind(0.0, 2.0, Clock.LOG))
     )
@@ -55,7 +56,7 @@ def test_covariances_by_hand() -> None:
 
 def test_every_kind_whitens_its_own_residuals() -> None:
     rng = np.random.default_rng(0)
-    points = Points(np.sort(rng.random(7)) / 1.1 + 0.05, np.zeros(7), 0.5 + rng.random(7), 7)
+    points = Points(np.sort(rng.random(7)) / 1.1 + 0.05, np.zeros(7), 0.5 + rng.random(7), np.ones(7))
     found = whiten(points)
     for root, log_det, covariance in zip(
         found.inverse_root, found.log_det, covariances(points, KINDS), strict=True
@@ -66,7 +67,7 @@ def test_every_kind_whitens_its_own_residuals() -> None:
 
 
 def test_distances_are_neither_nothing_nor_endless() -> None:
-    points = Points(np.array([0.01, 0.010001, 0.02, 0.03, 1.0]), np.zeros(5), np.ones(5), 5)
+    points = Points(np.array([0.01, 0.010001, 0.02, 0.03, 1.0]), np.zeros(5), np.ones(5), np.ones(5))
     found = covariances(points, (kind(0.5, 0.0),))[0]
     assert found[0, 1] == pytest.approx(0.5**0.25)
     assert found[3, 4] == pytest.approx(0.5**4)
@@ -103,7 +104,7 @@ def test_few_points_are_left_as_they_are() -> None:
     assert points.t == pytest.approx([0.25, 0.5, 1.0])
     assert points.y.tolist() == [0.1, 0.2, 0.4]
     assert points.sd.tolist() == [1.0, 1.0, 1.0]
-    assert points.num == 3
+    assert points.count.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_half_of_the_variance_follows_the_points_own_error() -> None:
@@ -119,7 +120,8 @@ def test_long_curves_are_averaged_over_neighbours(num: int) -> None:
     points = average(Curve.of("run", hours, value))
     count = np.rint(1.0 / points.sd**2).astype(int)
     assert points.sd == pytest.approx(1.0 / np.sqrt(count))
-    assert count.sum() == num == points.num
+    assert points.count.tolist() == count.tolist()
+    assert count.sum() == num
     assert count.size == MAX_POINTS
     assert np.ptp(count) <= 1
     end = np.cumsum(count)
@@ -127,6 +129,31 @@ def test_long_curves_are_averaged_over_neighbours(num: int) -> None:
         of = slice(end[place] - count[place], end[place])
         assert points.y[place] == pytest.approx(value[of].mean())
         assert points.t[place] == pytest.approx(np.exp(np.log(hours[of]).mean()) / hours[-1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.85])
+def test_the_noise_of_means_of_correlated_points(rho: float, count: int) -> None:
+    # Two neighbouring means of that many points with correlations rho^lag, written out.
+    place = np.arange(2 * count)
+    correlation = np.where(np.eye(place.size, dtype=bool), 1.0, rho ** np.abs(place[:, None] - place))
+    mean = np.zeros((2, place.size))
+    mean[0, :count] = mean[1, count:] = 1.0 / count
+    exact = mean @ correlation @ mean.T
+    variance, between = mean_noise(rho, float(count))
+    assert variance == pytest.approx(count * exact[0, 0])
+    assert between == pytest.approx(exact[0, 1] / exact[0, 0])
+
+
+def test_means_of_correlated_points_are_whitened_as_such() -> None:
+    num = 4 * MAX_POINTS
+    points = average(Curve.of("run", np.arange(1.0, num + 1.0), np.zeros(num)))
+    place = np.arange(num)
+    exact = (0.6 ** np.abs(place[:, None] - place)).reshape(MAX_POINTS, 4, MAX_POINTS, 4).mean(axis=(1, 3))
+    found = covariances(points, (kind(0.6, 0.0),))[0]
+    assert np.diag(found) == pytest.approx(np.diag(exact))
+    # Equal steps of compute; the first means, whose logs are far apart, stand apart from the others.
+    assert np.diag(found, 1)[3:] == pytest.approx(np.diag(exact, 1)[3:], rel=0.1)
 
 
 def test_averages_of_unequal_errors() -> None:

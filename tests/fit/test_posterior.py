@@ -103,7 +103,7 @@ def test_parameters_are_as_probable_as_a_sum_over_all_of_them_says(name: str) ->
         assert np.all(whole.shape_below(quantiles + half, midpoint=midpoint) > levels - 0.025)
 
 
-@pytest.mark.parametrize("name", [name for name in CURVES if name != "no bounds"])
+@pytest.mark.parametrize("name", CURVES)
 def test_law_level_and_line_are_as_probable_as_a_sum_says(name: str) -> None:
     problem, draws = drawn(CURVES[name])
     whole = weigh(problem)
@@ -112,9 +112,6 @@ def test_law_level_and_line_are_as_probable_as_a_sum_says(name: str) -> None:
     assert level.mean() == pytest.approx(whole.probability(LEVEL), abs=0.015)
 
 
-@pytest.mark.xfail(
-    reason="without bounds the law pays for its ceiling's prior, the level for nothing", strict=True
-)
 def test_without_bounds_law_and_level_compete_as_within_wide_ones() -> None:
     hours, lawful = np.arange(1, 41) * 250.0, np.zeros(2)
     for seed in range(4):
@@ -223,14 +220,13 @@ def test_chains_over_the_joint_density_find_the_same_law() -> None:
     ("A", "C_mid", "ceiling"),
     [(0.8, 6000.0, 0.8), (0.8, 16000.0, 0.9), (0.8, 40000.0, 0.9)],
 )
-@pytest.mark.xfail(reason="the share is taken out of the slice twice", strict=True)
 def test_held_at_a_ceiling_it_is_the_slice_of_the_whole(A: float, C_mid: float, ceiling: float) -> None:
     curve = _eight(A, C_mid, 0.03, 3, se=[0.02] * 8, r0=0.2, r0_se=0.03, bounds=(0.0, 1.0))
     problem, held = drawn(curve, ceiling=ceiling)
     assert np.ptp(held.A) == 0.0
     assert held.A[0] == pytest.approx(ceiling)
     assert held.lawful.all()
-    whole = weigh(problem, size=(90, 48)).held_at(ceiling)
+    whole = weigh(problem).held_at(ceiling)
     weights = [row.sum(axis=1) for row in whole.weights()]
     for values, rows in (
         (held.C_mid / curve.compute[-1], [row.log_C for row in whole.rows]),
@@ -256,8 +252,6 @@ def test_known_parameters_are_found() -> None:
         assert np.median(fit.asymptote) == pytest.approx(A, abs=0.003)
         assert np.median(fit.efficiency) == pytest.approx(B, rel=0.06)
         assert np.median(fit.midpoint) == pytest.approx(C_mid, rel=0.06)
-        # Neighbours are averaged here, as if their noise were not correlated.
-        assert 0.0009 < (fit.residual_sd or 0.0) < 0.0015
         assert fit.r0 == pytest.approx(0.4, abs=0.01)
 
 
@@ -316,10 +310,11 @@ def test_a_level_is_forecast_as_it_is() -> None:
     assert high - low < 0.04
 
 
-def test_noise_is_inferred() -> None:
+@pytest.mark.parametrize("end", [9000.0, 60000.0])
+def test_noise_is_inferred_also_where_neighbours_are_averaged(end: float) -> None:
     for sd in (0.002, 0.02):
-        fits = [fit_posterior(published(np.random.default_rng(seed), sd=sd)) for seed in range(6)]
-        assert np.mean([fit.residual_sd for fit in fits]) == pytest.approx(sd, rel=0.2)
+        fits = [fit_posterior(published(np.random.default_rng(seed), end=end, sd=sd)) for seed in range(8)]
+        assert np.mean([fit.residual_sd for fit in fits]) == pytest.approx(sd, rel=0.15)
 
 
 # ---------------------------------------------------------------- what no curve can break

@@ -111,14 +111,14 @@ class Whole:
         return np.asarray(np.interp(values, edges, cumulative / cumulative[-1]))
 
 
-def weigh(problem: Problem, size: tuple[int, int] = (48, 32), num_sigma: int = 24) -> Whole:
+def weigh(problem: Problem, size: tuple[int, int] = (72, 44), num_sigma: int = 18) -> Whole:
     """The posterior of all that the points can have come from: of all shapes, then of those that count."""
     widest = np.array([[-5.0, 3.5], np.log([0.15, 14.0])])
-    coarse = _weigh(problem, widest, size, 8)
+    coarse = _weigh(problem, widest, (40, 24), 8)
     law = [row for row in coarse.rows if row.model == LAW]
     best = np.max([row.log_weight.max(axis=1) for row in law], axis=0)
-    kept = best > best.max() - 12.0
-    step = np.diff(widest, axis=1)[:, 0] / (np.array(size) - 1)
+    kept = best > best.max() - 10.0
+    step = np.diff(widest, axis=1)[:, 0] / [39, 23]
     box = np.array([[x[kept].min(), x[kept].max()] for x in (law[0].log_C, law[0].log_B)])
     box += step[:, None] * [-1.0, 1.0]
     return _weigh(problem, np.clip(box, widest[:, :1], widest[:, 1:]), size, num_sigma)
