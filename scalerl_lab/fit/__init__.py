@@ -17,6 +17,10 @@ at compute not yet spent.
     law_fit.py    ``fit_posterior``: the Bayesian fit of one curve
     population.py what runs of one sweep have in common
     siblings.py   ``fit_siblings``: the runs of a sweep fitted together
+    collapse.py   the change-point of a run that falls from its peak
+    rises.py      none, one or two rises as descriptions of a curve
+    checks.py     predictive checks of residuals
+    shape.py      ``recognise``: what kind of curve it is, and whether its ceiling can be believed
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
     pool.py       ceilings of an arm's seeds pooled, differences between arms, refits at a common ceiling
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
