@@ -73,6 +73,8 @@ class Problem:
     low: float
     high: float
     noise_degrees: float
+    scatter: Floats
+    """[J] sum of squares, in units of sigma^2, that points averaged away have shown."""
 
     def inside(self, value: Floats) -> Floats:
         """Values cut to the bounds of the curve."""
@@ -84,7 +86,7 @@ class Problem:
     @property
     def degrees(self) -> float:
         """Degrees of freedom of sigma^2 given the points."""
-        return self.points.y.size + self.noise_degrees
+        return self.points.y.size + self.noise_degrees + self.points.scatter_degrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ def prepare(
     one, values = whitening.inverse_root.sum(axis=2), whitening.inverse_root @ y
     kind = np.tile(np.arange(len(KINDS)), len(alternatives))
     weights = [k.weight for k in KINDS] if kind_weights is None else kind_weights
-    log_kind = np.log(weights) - 0.5 * whitening.log_det
+    fresh = 1.0 - np.array([k.rho for k in KINDS])
+    log_kind = np.log(weights) - 0.5 * (whitening.log_det + points.scatter_degrees * np.log(fresh))
     log_start = [math.log(weight) + 0.5 * math.log(precision) for precision, weight in alternatives]
     bounded = curve.bounds is not None
     low, high = curve.bounds if curve.bounds is not None else (-math.inf, math.inf)
@@ -172,6 +175,7 @@ def prepare(
         low=(low - start) / scale,
         high=(high - start) / scale,
         noise_degrees=noise_degrees,
+        scatter=(points.scatter / scale**2 / fresh)[kind],
     )
 
 
@@ -228,7 +232,8 @@ def evaluate(problem: Problem, forms: Forms, components: Integers, *, loose: boo
     det = np.maximum(M00 * M11 - M01**2, _TINY)
     r0, gain = (M11 * b0 - M01 * b1) / det, (M00 * b1 - M01 * b0) / det
     total = np.einsum("jn,jn->j", values, values) + ceiling * problem.ceiling_mean**2
-    sse = np.maximum(total[:, None] - r0 * b0 - gain * b1, 0.0) + problem.noise_degrees
+    sse = np.maximum(total[:, None] - r0 * b0 - gain * b1, 0.0)
+    sse = sse + problem.noise_degrees + problem.scatter[components][:, None]
     constant: float | Floats = 0.5 * math.log(problem.gain_precision)
     if loose:
         constant += 0.5 * np.log(precision / problem.start_precision[components])[:, None]
@@ -267,6 +272,6 @@ def evaluate_level(problem: Problem) -> Level:
     b0 = np.einsum("jn,jn->j", problem.one, problem.values)
     r0 = b0 / precision
     total = np.einsum("jn,jn->j", problem.values, problem.values)
-    sse = np.maximum(total - r0 * b0, 0.0) + problem.noise_degrees
+    sse = np.maximum(total - r0 * b0, 0.0) + problem.noise_degrees + problem.scatter
     log_weight = problem.log_prior - 0.5 * np.log(precision) - 0.5 * problem.degrees * np.log(sse)
     return Level(log_weight, r0, 1.0 / precision, sse)

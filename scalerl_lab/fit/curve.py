@@ -55,9 +55,9 @@ class Curve:
             value: N values.
             se: N standard errors; those that are not finite or not above 0 are replaced by the median
                 of the others.
-            r0: the value before training; cut to the bounds.
+            r0: the value before training.
             r0_se: its standard error.
-            bounds: lowest and highest possible value.
+            bounds: lowest and highest possible value; values beyond them widen them.
 
         Raises:
             ValueError: lengths differ, a compute is negative, or the bounds are not in order.
@@ -81,8 +81,6 @@ class Curve:
             r0 = float(values[at_start].mean())
             if r0_se is None and errors is not None:
                 r0_se = float(np.sqrt(np.mean(errors[at_start] ** 2) / at_start.sum()))
-        if r0 is not None and bounds is not None:
-            r0 = float(np.clip(r0, *bounds))
         trained = hours > 0.0
         hours, values = hours[trained], values[trained]
         errors = None if errors is None else errors[trained]
@@ -94,6 +92,12 @@ class Curve:
             values = np.add.reduceat(values, first) / count
             if errors is not None:
                 errors = np.sqrt(np.add.reduceat(errors**2, first)) / count
+        if bounds is not None:
+            seen = values if r0 is None else np.append(values, r0)
+            bounds = (
+                float(min(bounds[0], seen.min(initial=bounds[0]))),
+                float(max(bounds[1], seen.max(initial=bounds[1]))),
+            )
         return cls(name, unique, values, errors, r0, r0_se, bounds)
 
     def between(self, low: float | None, high: float | None) -> Curve:

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 from scalerl_lab.fit.cells import Problem, prepare
 from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.identify import Limits, identify, too_few
-from scalerl_lab.fit.law import Floats
+from scalerl_lab.fit.law import Floats, gain_share
 from scalerl_lab.fit.outliers import inflation
 from scalerl_lab.fit.paths import predict
 from scalerl_lab.fit.posterior import Axes, Draws, draw_posterior, locate
 from scalerl_lab.fit.prediction import Prediction
+from scalerl_lab.fit.shape import blocks_identification, recognise
 from scalerl_lab.records import FitStatus, Shape
 
 
@@ -77,8 +78,27 @@ def fit_posterior(curve: Curve, *, limits: Limits | None = None) -> LawFit:
         return LawFit(curve, FitStatus.TOO_FEW_POINTS, too_few(0, limits) or "", None, None, None)
     problem, axes = ready(curve)
     draws = draw_posterior(problem, axes)
+    return judged(curve, problem, draws, limits)
+
+
+def judged(curve: Curve, problem: Problem, draws: Draws, limits: Limits) -> LawFit:
+    """The fit with its shape and its status: of another shape the law's ceiling is not believed."""
     status, why = identify(curve, draws, limits)
-    return LawFit(curve, status, why[0].upper() + why[1:], None, problem, draws)
+    shape, reason = recognise(curve, residuals(problem, draws))
+    if status is FitStatus.IDENTIFIED and blocks_identification(shape):
+        status, why = FitStatus.NOT_IDENTIFIED, reason
+    return LawFit(curve, status, why[0].upper() + why[1:], shape, problem, draws)
+
+
+def residuals(problem: Problem, draws: Draws) -> Floats:
+    """[N] values less the mean of the law's curves at the curve's own points."""
+    few = slice(None, None, 16)
+    gain = np.where(draws.lawful, draws.A - draws.r0, 0.0)[few, None]
+    compute = problem.curve.compute
+    share = gain_share(compute, draws.B[few, None], draws.C_mid[few, None])
+    line = draws.slope[few, None] * np.log(compute / compute[-1])
+    left: Floats = problem.curve.value - (draws.r0[few, None] + gain * share + line).mean(axis=0)
+    return left
 
 
 def ready(curve: Curve) -> tuple[Problem, Axes]:

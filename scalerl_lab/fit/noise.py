@@ -18,15 +18,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import numpy as np
 
 from scalerl_lab.fit.curve import Curve
-from scalerl_lab.fit.law import Floats
+from scalerl_lab.fit.law import Floats, Integers
 
-MAX_POINTS = 48
+MAX_POINTS = 40
 """Longer curves are averaged over neighbours: the law is smooth between them."""
 _LEAST_LOG_SPAN = 0.5
+_DIFFERENCE_SHARE, _WILD = 2.0 / 3.0, 12.0
 
 
 class Clock(StrEnum):
@@ -60,17 +62,17 @@ def _kinds() -> tuple[NoiseKind, ...]:
         for rho, weight, slope, drift in (
             (0.0, 0.24, 0.05, 0.0),
             (0.3, 0.40, 0.05, 0.0),
-            (0.6, 0.12, 0.7, 0.0),
-            (0.85, 0.04, 1.5, 0.01),
+            (0.6, 0.18, 1.0, 0.0),
+            (0.85, 0.06, 1.5, 0.01),
         )
     ]
     walking = [
         NoiseKind(0.2, walk, clock, weight, slope, drift)
         for walk, weight, slope, drift in (
-            (1.0, 0.04, 0.1, 0.0),
-            (4.0, 0.06, 1.0, 0.01),
-            (16.0, 0.06, 1.5, 0.01),
-            (64.0, 0.04, 1.5, 0.01),
+            (1.0, 0.06, 0.1, 0.0),
+            (4.0, 0.09, 1.0, 0.01),
+            (16.0, 0.09, 1.5, 0.01),
+            (64.0, 0.06, 1.5, 0.01),
         )
         for clock in Clock
     ]
@@ -93,6 +95,9 @@ class Points:
     """[N] noise of a point relative to that of a single typical one."""
     count: Floats
     """[N] how many points of the curve each is the mean of."""
+    scatter: float
+    """Sum of squares that neighbours within means show about each other, over 1 - rho a sum of noise."""
+    scatter_degrees: float
 
 
 def average(curve: Curve) -> Points:
@@ -104,7 +109,7 @@ def average(curve: Curve) -> Points:
     log_t = np.log(curve.compute / curve.compute[-1])
     num = curve.compute.size
     if num <= MAX_POINTS:
-        return Points(np.exp(log_t), curve.value, relative, np.ones(num))
+        return Points(np.exp(log_t), curve.value, relative, np.ones(num), 0.0, 0.0)
     edges = np.linspace(0, num, MAX_POINTS + 1).astype(np.int64)[:-1]
     count = np.diff(np.append(edges, num))
 
@@ -113,7 +118,30 @@ def average(curve: Curve) -> Points:
         return means
 
     t = np.exp(mean(log_t))
-    return Points(t, mean(curve.value), np.sqrt(mean(relative**2) / count), count.astype(np.float64))
+    return Points(
+        t,
+        mean(curve.value),
+        np.sqrt(mean(relative**2) / count),
+        count.astype(np.float64),
+        *_scatter(curve.value / relative, edges),
+    )
+
+
+def _scatter(values: Floats, edges: Integers) -> tuple[float, float]:
+    """(sum of squares, its degrees of freedom) of differences between neighbours that share a mean.
+
+    Half a squared difference is sigma^2 (1 - rho) on average. Neighbouring differences share a point, so
+    that each tells as much as two thirds of an independent one. Single wild points are held back.
+    """
+    within = np.ones(values.size - 1, dtype=bool)
+    within[edges[1:] - 1] = False
+    half = np.diff(values)[within] ** 2 / 2.0
+    if half.size == 0:
+        return 0.0, 0.0
+    typical = float(np.median(half)) / 0.455
+    if typical > 0.0:
+        half = np.minimum(half, _WILD * typical)
+    return _DIFFERENCE_SHARE * float(half.sum()), _DIFFERENCE_SHARE * half.size
 
 
 def clock_time(t: Floats, clock: Clock, first: float) -> Floats:
@@ -160,6 +188,7 @@ def whiten(points: Points, kinds: tuple[NoiseKind, ...] = KINDS) -> Whitening:
     return Whitening(np.linalg.inv(root), log_det, walk)
 
 
+@cache
 def mean_noise(rho: float, count: float) -> tuple[float, float]:
     """Noise of a mean of neighbours: (variance over that of independent ones, correlation of two means)."""
     lag = np.arange(1, int(2 * count))

@@ -67,26 +67,27 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
             mean[k] += sigma * (origin[k, None] * np.sqrt(left))
             mean[k] += sigma * kind.walk * _walk(steps[k], np.maximum(time - 1.0, 0.0))
         elif kind.rho > 0.0:
-            fading = _fading(problem, kind.rho, x)
-            ahead = x > 1.0
-            shift[k] = np.where(ahead, residual[k, -1:] * fading, 0.0)
-            noise[k] = np.where(ahead, sigma * np.sqrt(np.maximum(1.0 - fading**2, 0.0)), noise[k])
+            carried, explained = _carried(problem, kind.rho, x)
+            shift[k] = residual[k, -1:] * carried
+            noise[k] = sigma * np.sqrt(1.0 - explained)
         mean[k] += kind.range_error * problem.range * drift[k]
         mean[k] += kind.slope_error * slope[k, None] * tilt[k, None] * beyond
     return mean, shift, noise
 
 
-def _fading(problem: Problem, rho: float, x: Floats) -> Floats:
-    """[M] correlation of a new point's noise with that of the last one."""
+def _carried(problem: Problem, rho: float, x: Floats) -> tuple[Floats, Floats]:
+    """([M] share of the last residual expected of a new point, [M] share of its variance that explains).
+
+    The last residual may be that of a mean of points.
+    """
     points = problem.points
     gap = float(np.median(np.diff(points.t))) if points.t.size > 1 else 1.0
     count = float(np.median(points.count))
     # A new point is measured anew: it is never nearer than a neighbour.
     steps = np.maximum((x - 1.0) / gap * count, 1.0)
-    # The last one may be a mean: its noise tells less of the next point's.
-    share = float(np.mean(rho ** np.arange(count))) / mean_noise(rho, count)[0] if count > 1.0 else 1.0
-    faded: Floats = share * rho**steps
-    return faded
+    covariance = np.where(x > 1.0, float(np.mean(rho ** np.arange(int(count)))) * rho**steps, 0.0)
+    variance = mean_noise(rho, count)[0] / count
+    return covariance / variance, np.minimum(covariance**2 / variance, 0.99)
 
 
 def _walk(steps: Floats, variance: Floats) -> Floats:

@@ -32,10 +32,12 @@ MIDPOINT_MEDIAN, MIDPOINT_LOG_SD = 0.5, 1.3
 LAW_WEIGHT = 0.8
 _LOG_B_RANGE = (math.log(0.15), math.log(14.0))
 _LOG_C_RANGE = (-5.0, 3.5)
-_COARSE, _FINE = (30, 20), (36, 28)
+_COARSE, _FINE = (26, 16), (30, 24)
 _KEEP_LOG_WEIGHT = 9.0
 """Cells less probable than exp(-9) of the best are left out when the grid closes in."""
 _KEEP_COMPONENT = 6.0
+_FAR = 8.0
+"""Standard deviations from a bound at which it cuts nothing."""
 _PROBE_KINDS = tuple(j for j, kind in enumerate(KINDS) if (kind.rho, kind.walk) in {(0.3, 0.0), (0.2, 4.0)})
 """Kinds by which the grid closes in."""
 
@@ -322,10 +324,14 @@ def _bounded(problem: Problem, cells: Cells) -> Floats:
 
     width = np.sqrt(cells.sse / problem.degrees * cells.var_A)
     low, high = (problem.low - cells.A) / width, (problem.high - cells.A) / width
+    # Most cells are far from both bounds.
+    near = (low > -_FAR) | (high < _FAR)
+    low, high = low[near], high[near]
     inside = np.where(
         low > 0.0, special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low)
     )
-    bounded: Floats = cells.log_weight + np.log(np.maximum(inside, 1e-300))
+    bounded = cells.log_weight.copy()
+    bounded[near] += np.log(np.maximum(inside, 1e-300))
     return bounded
 
 

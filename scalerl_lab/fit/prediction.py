@@ -53,7 +53,7 @@ class Prediction:
         return _quantiles(self.mean, levels)
 
     def points(self, least: int = 1000) -> Floats:
-        """[K', M] equally probable new points, in no order; K' is K times what it takes to reach ``least``."""
+        """[K', M] equally probable new points, in no order; K' is a multiple of K, at least ``least``."""
         num, width = self.mean.shape
         times = -(-least // num)
         mean, sd = np.repeat(self.centre, times, axis=0), np.repeat(self.noise_sd, times, axis=0)

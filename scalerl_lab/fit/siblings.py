@@ -25,9 +25,9 @@ from scalerl_lab.fit.cells import (
     prepare,
 )
 from scalerl_lab.fit.curve import Curve
-from scalerl_lab.fit.identify import Limits, identify, too_few
+from scalerl_lab.fit.identify import Limits, too_few
 from scalerl_lab.fit.law import Floats, Integers, hours_to_reach, pass_rate
-from scalerl_lab.fit.law_fit import LawFit, ready
+from scalerl_lab.fit.law_fit import LawFit, judged, ready
 from scalerl_lab.fit.noise import KINDS
 from scalerl_lab.fit.population import (
     Bell,
@@ -55,7 +55,7 @@ from scalerl_lab.fit.posterior import (
 )
 from scalerl_lab.records import FitStatus
 
-NUM_DRAWS = 512
+NUM_DRAWS = 1024
 _NUM_PARTICLES, _NUM_SEARCHED = 256, 512
 _LEAST_COUNT = 60.0
 """How many particles must count."""
@@ -129,8 +129,7 @@ def fit_siblings(
     runs, drawn = _share_shape(runs, arm_of, _unit([curves[i] for i in seen]))
     for place, i in enumerate(seen):
         draws = runs[place].draws(drawn, place)
-        status, why = identify(curves[i], draws, limits)
-        fits[i] = LawFit(curves[i], status, why[0].upper() + why[1:], None, runs[place].problem, draws)
+        fits[i] = judged(curves[i], runs[place].problem, draws, limits)
     by_arm = {}
     for number, label in enumerate(labels):
         of_arm = [fits[seen[place]].draws for place in np.flatnonzero(arm_of == number)]
