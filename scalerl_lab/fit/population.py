@@ -11,8 +11,9 @@ Priors (units of value: the span of possible values, or of those seen):
 
 - mu: those of a curve alone (``posterior``), C_mid relative to the furthest compute of all runs, the gain
   within it flat.
-- s: log-normal about 0.015 (A), 0.12 (log B), 0.25 (log C_mid), log sd 0.8 to 1: the published
-  leave-one-out arms have 0.007, 0.07, 0.10; published recipes 0.05, 0.2, 0.33.
+- s: log-normal about 0.015 (A), 0.12 (log B), 0.25 (log C_mid), each with log sd 0.8 and correlated by
+  0.7: arms that differ much in one differ in the others. The published leave-one-out arms have 0.007,
+  0.07, 0.10; published recipes 0.05, 0.2, 0.33; axes of compute 0.02, 0.2, 0.6.
 - t = (0.0075, 0.05, 0.06) tau, log tau ~ N(0, 0.5^2): three replicates of the published recipe lay within
   0.015 of each other in A (ScaleRL A.5); the other two are of the same relative size.
 
@@ -32,7 +33,7 @@ from scalerl_lab.fit.law import Floats, Integers, gain_share
 from scalerl_lab.fit.posterior import MIDPOINT_LOG_SD, MIDPOINT_MEDIAN
 
 _SPREAD_MEDIAN = np.array([0.015, 0.12, 0.25])
-_SPREAD_LOG_SD = np.array([0.8, 0.8, 0.8])
+_SPREAD_ROOT = np.linalg.cholesky(0.45 * np.ones((3, 3)) + 0.19 * np.eye(3))
 _B_MEDIAN, _B_LOG_SD = 1.85, 0.35
 _SEED_SPREAD = np.array([0.0075, 0.05, 0.06])
 _SEED_LOG_SD = 0.5
@@ -392,7 +393,7 @@ def propose(sites: Sites, arms: Integers, num: int, seed: int, level: tuple[floa
     many = 8 * num
     uniform = qmc.Sobol(4, rng=np.random.default_rng([seed, 1])).random(many) * (1 - 1e-9) + 5e-10
     normal = special.ndtri(uniform)
-    log_spread = np.log(_SPREAD_MEDIAN) + _SPREAD_LOG_SD * normal[:, :3]
+    log_spread = np.log(_SPREAD_MEDIAN) + normal[:, :3] @ _SPREAD_ROOT.T
     log_tau = _SEED_LOG_SD * normal[:, 3:]
     prior_sd = np.array([level[1], _B_LOG_SD, MIDPOINT_LOG_SD])
     prior_mean = np.array([level[0], math.log(_B_MEDIAN), math.log(MIDPOINT_MEDIAN)])
@@ -475,10 +476,9 @@ def search(low: Floats, high: Floats, num: int) -> Floats:
 
 def log_spread_prior(coordinates: Floats) -> Floats:
     """[K] log density of the prior of the spreads, up to a constant."""
-    density: Floats = -0.5 * (((coordinates[:, 3:6] - np.log(_SPREAD_MEDIAN)) / _SPREAD_LOG_SD) ** 2).sum(
-        axis=1
-    )
-    return density - 0.5 * (coordinates[:, 6] / _SEED_LOG_SD) ** 2
+    off = np.linalg.solve(_SPREAD_ROOT, (coordinates[:, 3:6] - np.log(_SPREAD_MEDIAN)).T)
+    density: Floats = -0.5 * (off**2).sum(axis=0) - 0.5 * (coordinates[:, 6] / _SEED_LOG_SD) ** 2
+    return density
 
 
 def _centre(sites: Sites) -> Floats:
