@@ -1,8 +1,8 @@
 """Curves drawn from a posterior, at any compute: the law, what it misses, and the noise of a new point.
 
-Beyond the window the wander goes on from where the points left it, the law's slope may be wrong, and the
-curve may drift by a share of its observed range: the more, the more structured the residuals are
-(``noise.KINDS``).
+Beyond the window the wander goes on from where the points left it. Beyond the window, or beyond what older
+siblings have shown, the law's slope may be wrong and the curve may drift by a share of its observed range:
+the more, the more structured the residuals are (``noise.KINDS``).
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
     line = draws.slope[:, None]
     mean = draws.r0[:, None] + gain * share + line * np.log(x)
     residual = problem.points.y - (draws.r0[:, None] + gain * within + line * np.log(t))
-    at_end = within[:, -1]
-    slope = np.abs(gain[:, 0] * at_end * (1.0 - at_end) * draws.B + draws.slope)
+    # What siblings have shown is not extrapolated.
+    shown = max(draws.shown / last, 1.0)
+    there = gain_share(shown, draws.B, draws.C_mid / last)
+    slope = np.abs(gain[:, 0] * there * (1.0 - there) * draws.B + draws.slope)
     shift = np.zeros_like(mean)
     noise = np.repeat(draws.sigma[:, None], x.size, axis=1)
     # As many curves again share each kind; each has its own errors.
@@ -52,7 +54,7 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
     if draws.seed:
         shuffle = np.random.default_rng(draws.seed).permutation(draws.r0.size)
         tilt, origin = tilt[shuffle], origin[shuffle[::-1]]
-    beyond = np.maximum(np.log(x), 0.0)
+    beyond = np.maximum(np.log(x / shown), 0.0)
     drift = _walk(steps, beyond)
     for index in np.unique(draws.kind):
         kind, k = KINDS[index], np.flatnonzero(draws.kind == index)

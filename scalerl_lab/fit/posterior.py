@@ -61,6 +61,8 @@ class Draws:
     """[K] slope of that line per unit of log compute; 0 where it is level, and where the law holds."""
     edge_mass: float
     """Probability of cells at the high edge of C_mid or at an edge of B: what the grid cut off."""
+    shown: float = 0.0
+    """Compute up to which siblings have shown that the law holds; below the window's end it says nothing."""
     seed: int = 0
     """Of the random part of paths: curves drawn together have seeds of their own."""
 

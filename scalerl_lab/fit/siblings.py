@@ -1,8 +1,9 @@
 """Runs of one sweep fitted together: each borrows from the others as much as the data justify.
 
-Three things are shared. The noise: its size and kind are estimated over all runs. Whether the law holds:
-the share of runs that follow it. And shape: the population of (A, B, C_mid) of ``population``, whose
-spread between arms and between seeds is inferred with the rest; where arms differ much, little is borrowed.
+Four things are shared. The noise: its size and kind are estimated over all runs. Whether the law holds:
+the share of runs that follow it; and how far: up to the compute that half of the runs have reached. And
+shape: the population of (A, B, C_mid) of ``population``, whose spread between arms and between seeds is
+inferred with the rest; where arms differ much, little is borrowed.
 
 The draws of all runs are joint: draw k of every run and arm belongs together, so that a difference
 between two arms is the difference of their draws.
@@ -127,8 +128,9 @@ def fit_siblings(
     arm_of = np.array([labels.index(names[i]) for i in seen])
     runs = _share_noise([_Run.of(curves[i]) for i in seen])
     runs, drawn = _share_shape(runs, arm_of, _unit([curves[i] for i in seen]))
+    shown = float(np.median([run.last for run in runs])) if len(runs) > 1 else 0.0
     for place, i in enumerate(seen):
-        draws = runs[place].draws(drawn, place)
+        draws = runs[place].draws(drawn, place, shown)
         fits[i] = judged(curves[i], runs[place].problem, draws, limits)
     by_arm = {}
     for number, label in enumerate(labels):
@@ -228,7 +230,7 @@ class _Run:
             place=np.flatnonzero(kept),
         )
 
-    def draws(self, drawn: Drawn, run: int) -> Draws:
+    def draws(self, drawn: Drawn, run: int, shown: float) -> Draws:
         """All parameters of the run in the K joint draws."""
         rng = np.random.default_rng(run + 1)
         table = self.table()
@@ -262,6 +264,7 @@ class _Run:
             lawful=lawful,
             slope=slope,
             edge_mass=0.0,
+            shown=shown,
             seed=run + 1,
         )
 
