@@ -1,7 +1,9 @@
 """decide: policy about money; curves, fits and a rule in, a decision with its reason out.
 
-    rule.py        ``decide``: what becomes of a run; ``decide_ended``: of a run whose trial ended by itself
+    rule.py        ``decide``: what becomes of a run; ``decide_between_looks``: at a point that is no look;
+                   ``decide_ended``: of a run whose trial ended by itself
     divergence.py  collapse from the peak, and truncation: stops that need no forecast
+    looks.py       when a run is looked at together with its whole sweep
     compare.py     the run's arm against the control: the numbers that a decision rests on
     wording.py     compute, intervals and probabilities as parts of a sentence
 
@@ -15,6 +17,19 @@ randomness, nothing acted on; the same facts give the same decision.
 
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import Diverged, find_divergence
-from scalerl_lab.decide.rule import decide, decide_ended
+from scalerl_lab.decide.looks import LOOK_FRACTION, is_kill_near, is_look, look_gpu_hours
+from scalerl_lab.decide.rule import decide, decide_between_looks, decide_ended
 
-__all__ = ["Comparison", "Diverged", "compare", "decide", "decide_ended", "find_divergence"]
+__all__ = [
+    "LOOK_FRACTION",
+    "Comparison",
+    "Diverged",
+    "compare",
+    "decide",
+    "decide_between_looks",
+    "decide_ended",
+    "find_divergence",
+    "is_kill_near",
+    "is_look",
+    "look_gpu_hours",
+]

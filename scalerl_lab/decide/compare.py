@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scalerl_lab.config.sweep import Sweep
-from scalerl_lab.decide.divergence import find_divergence
-from scalerl_lab.fit import FittedCurve, PooledCeiling, ceiling_difference, pool
-from scalerl_lab.records import Evidence, FitStatus, Interval, Role, RunState
+from scalerl_lab.fit import FittedCurve, PooledCeiling, ceiling_difference
+from scalerl_lab.records import Evidence, Interval, Role, RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +32,21 @@ class Comparison:
 def compare(
     run: RunState,
     fitted: FittedCurve,
-    siblings: Sequence[FittedCurve],
-    controls: Sequence[FittedCurve],
+    arm: PooledCeiling | None,
+    control: PooledCeiling | None,
     sweep: Sweep,
 ) -> Comparison:
-    """Pool the arm's seeds and the control's, and take the difference of their ceilings.
+    """The difference of the arm's ceiling to the control's, and all else that a decision cites.
 
     Args:
         run: the run to be decided on.
         fitted: its fit.
-        siblings: fits of its arm's other seeds.
-        controls: fits of the control's seeds.
+        arm: the ceiling of its arm, from the same fit of the sweep; of a control run it is not used.
+        control: the control's ceiling.
         sweep: the question, with its rule.
-
-    Seeds that have diverged are left out: where a run collapsed says nothing of its arm's ceiling.
     """
-    control = _pool_stable(controls, sweep)
-    arm = _pool_stable([fitted, *siblings], sweep) if run.planned.role is Role.ARM else None
+    if run.planned.role is Role.CONTROL:
+        arm = None
     difference = ceiling_difference(arm, control) if arm is not None and control is not None else None
     margin = sweep.rule.margin
     below = difference.probability_below(-margin) if difference is not None else None
@@ -63,14 +59,3 @@ def compare(
         margin=margin,
     )
     return Comparison(fitted, arm, control, evidence.difference, below, evidence)
-
-
-def _pool_stable(curves: Sequence[FittedCurve], sweep: Sweep) -> PooledCeiling | None:
-    return pool(
-        [
-            curve
-            for curve in curves
-            if curve.fit.status is not FitStatus.TOO_FEW_POINTS
-            and find_divergence(curve.points, sweep.rule.divergence) is None
-        ]
-    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import find_divergence
+from scalerl_lab.decide.looks import ROUNDING, at_grant, look_gpu_hours
 from scalerl_lab.decide.wording import hours, midpoints, probability, spent, with_range
-from scalerl_lab.fit import FittedCurve
+from scalerl_lab.fit import FittedCurve, PooledCeiling
 from scalerl_lab.records import (
     Action,
     Cause,
@@ -21,14 +20,13 @@ from scalerl_lab.records import (
 )
 
 _NO_EVIDENCE = Evidence(None, None, None, None, None, None)
-_ROUNDING = 1e-9
 
 
 def decide(
     run: RunState,
     fitted: FittedCurve,
-    siblings: Sequence[FittedCurve],
-    controls: Sequence[FittedCurve],
+    arm: PooledCeiling | None,
+    control: PooledCeiling | None,
     *,
     sweep: Sweep,
     free_gpu_hours: float,
@@ -38,8 +36,8 @@ def decide(
     Args:
         run: its points, role, budget and the compute granted to it so far.
         fitted: its fit.
-        siblings: fits of the other seeds of its arm.
-        controls: fits of the control's seeds, its own included where it is one.
+        arm: the ceiling of its arm over the seeds that have not diverged; None while none has a fit.
+        control: the same of the control, from the same fit of the sweep.
         sweep: the question, with fit start, margin and probabilities.
         free_gpu_hours: what the sweep's cap leaves beyond all compute used and granted.
 
@@ -48,14 +46,42 @@ def decide(
         below the control's by more than the margin with the demanded probability, both being
         identified; at the grant, an extension or the finish; else continue.
     """
-    seen = compare(run, fitted, siblings, controls, sweep)
+    seen = compare(run, fitted, arm, control, sweep)
     diverged = find_divergence(run.points, sweep.rule.divergence)
     if diverged is not None:
         reason = f"Diverged: {diverged.why}; after {_spent(run)}."
         return _decision(run, Action.KILL, diverged.cause, reason, seen.evidence)
-    if run.gpu_hours >= run.granted_gpu_hours * (1.0 - _ROUNDING):
+    if at_grant(run):
         return _at_the_grant(run, seen, sweep, free_gpu_hours)
     return _below_the_grant(run, seen, sweep)
+
+
+def decide_between_looks(run: RunState, alone: FittedCurve, *, sweep: Sweep) -> Decision:
+    """The decision on a run below its grant at a point that is no look: it goes on.
+
+    Args:
+        run: the run; it has not diverged.
+        alone: its fit without its siblings.
+        sweep: the question, with its rule.
+    """
+    evidence = Evidence(
+        fit=alone.fit,
+        forecast=alone.forecast(run.planned.budget_gpu_hours),
+        control_ceiling=None,
+        difference=None,
+        probability_below=None,
+        margin=sweep.rule.margin,
+    )
+    every = f"looks at the whole sweep, one every {hours(look_gpu_hours(run))} GPU-hours"
+    if not alone.identified:
+        cause = Cause.NOT_IDENTIFIED
+        state = f"by its own fit the ceiling is not identified: {_clause(alone.fit.why)}"
+    else:
+        cause = Cause.IS_CONTROL if run.planned.role is Role.CONTROL else Cause.WITHIN_MARGIN
+        assert alone.fit.ceiling is not None
+        state = f"by its own fit the ceiling is {with_range(alone.fit.ceiling)}"
+    reason = f"Between {every}, after {_spent(run)}; {state}."
+    return _decision(run, Action.CONTINUE, cause, reason, evidence)
 
 
 def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
@@ -124,9 +150,9 @@ def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, free_gpu_hours:
     step = extension.step_fraction * run.planned.budget_gpu_hours
     most = extension.max_factor * run.planned.budget_gpu_hours
     granted = run.granted_gpu_hours + step
-    if granted > most * (1.0 + _ROUNDING):
+    if granted > most * (1.0 + ROUNDING):
         obstacle = f"no run gets more than {extension.max_factor:g} times its budget"
-    elif free_gpu_hours < step * (1.0 - _ROUNDING):
+    elif free_gpu_hours < step * (1.0 - ROUNDING):
         left = hours(max(free_gpu_hours, 0.0))
         obstacle = f"an extension takes {hours(step)} GPU-hours and the sweep has {left} free"
     else:

@@ -22,7 +22,10 @@ at compute not yet spent.
     checks.py     predictive checks of residuals
     shape.py      ``recognise``: what kind of curve it is, and whether its ceiling can be believed
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
-    pool.py       ceilings of an arm's seeds pooled, differences between arms, refits at a common ceiling
+    differences.py  differences between arms, or runs, of one sweep
+    crossing.py   at which compute an arm overtakes another
+    pool.py       the ceiling of an arm over its seeds, and refits at a common ceiling
+    sweep_fit.py  ``fit_sweep``: a sweep's runs and arms from one joint posterior
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
     published.py  published parameters of ScaleRL, with where each is printed
     simulate.py   curves and sweeps whose truth is known
@@ -40,49 +43,66 @@ otherwise. Never raise on data: a curve that says nothing gets a status. Never r
 global random state: the same points give the same numbers, bit for bit.
 """
 
+from scalerl_lab.fit.crossing import Crossing, crossing, crossing_of_curves
+from scalerl_lab.fit.differences import (
+    Difference,
+    LawDraws,
+    efficiency_at,
+    efficiency_difference,
+    log_hours_ratio,
+    pass_rate_difference,
+    probability_below,
+    probability_ends_above,
+)
 from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, fit_curve, interval_of
 from scalerl_lab.fit.law import gain_share, hours_to_reach, pass_rate
 from scalerl_lab.fit.law_fit import LawFit, fit_posterior
 from scalerl_lab.fit.methods import METHODS, fit_with
 from scalerl_lab.fit.paper import PaperFit, paper_fit
-from scalerl_lab.fit.pool import (
-    CeilingDifference,
-    CeilingRefit,
-    PooledCeiling,
-    ceiling_difference,
-    pool,
-    refit_at_ceiling,
-)
+from scalerl_lab.fit.pool import CeilingRefit, PooledCeiling, ceiling_difference, refit_at_ceiling
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
 from scalerl_lab.fit.siblings import ArmDraws, Siblings, fit_siblings
+from scalerl_lab.fit.sweep_fit import SweepFit, SweepRun, fit_sweep
 
 __all__ = [
     "BANDS",
     "METHODS",
     "QUANTILES",
     "ArmDraws",
-    "CeilingDifference",
     "CeilingRefit",
+    "Crossing",
+    "Difference",
     "FittedCurve",
+    "LawDraws",
     "LawFit",
     "PaperFit",
     "PooledCeiling",
     "Score",
     "Scored",
     "Siblings",
+    "SweepFit",
+    "SweepRun",
     "ceiling_difference",
+    "crossing",
+    "crossing_of_curves",
+    "efficiency_at",
+    "efficiency_difference",
     "fit_curve",
     "fit_posterior",
     "fit_siblings",
+    "fit_sweep",
     "fit_with",
     "gain_share",
     "group_score",
     "hours_to_reach",
     "interval_of",
+    "log_hours_ratio",
     "mean_score",
     "paper_fit",
     "pass_rate",
-    "pool",
+    "pass_rate_difference",
+    "probability_below",
+    "probability_ends_above",
     "refit_at_ceiling",
     "score_fit",
 ]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 from scalerl_lab.config.sweep import Rule, Sweep
-from scalerl_lab.decide import decide
-from scalerl_lab.fit import FittedCurve, fit_curve
+from scalerl_lab.decide import decide, decide_between_looks, find_divergence, is_kill_near, is_look
+from scalerl_lab.fit import FittedCurve, SweepFit, SweepRun, fit_curve, fit_sweep
 from scalerl_lab.launch.locking import die_with_parent
 from scalerl_lab.records import Decision, EvalPoint, Fit, Forecast, RunState
 
-Curve = tuple[str, tuple[EvalPoint, ...]]
-"""A run's id and its points."""
 Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]
 """Draws a fitted curve up to a compute, under a title; returns a PNG."""
 
@@ -26,9 +24,10 @@ class AnalysisJob:
 
     sweep: Sweep
     run: RunState
-    siblings: tuple[Curve, ...]
-    """The other seeds of the run's arm."""
-    controls: tuple[Curve, ...]
+    runs: tuple[SweepRun, ...]
+    """All runs of the sweep but those that ended at a number that is not finite; the run included."""
+    control: str
+    """Name of the control's arm."""
     free_gpu_hours: float
 
 
@@ -49,31 +48,56 @@ def _fitted(
     return fit_curve(run_id, points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule)
 
 
-def fit_one(curve: Curve, sweep: Sweep) -> FittedCurve:
+@lru_cache(maxsize=16)
+def _swept(runs: tuple[SweepRun, ...], fit_start_gpu_hours: float, rule_json: str) -> SweepFit:
+    rule = Rule.model_validate_json(rule_json)
+    apart = [run.run_id for run in runs if find_divergence(run.points, rule.divergence) is not None]
+    return fit_sweep(runs, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule, apart=apart)
+
+
+def fit_alone(run_id: str, points: tuple[EvalPoint, ...], sweep: Sweep) -> FittedCurve:
     """Fit one curve by the sweep's rule; the same points are fitted once per process."""
-    run_id, points = curve
     return _fitted(run_id, points, sweep.fit_start_gpu_hours, sweep.rule.model_dump_json())
 
 
+def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
+    """Fit a sweep's runs together, the diverged ones apart; the same points once per process."""
+    ordered = tuple(sorted(runs, key=lambda run: run.run_id))
+    return _swept(ordered, sweep.fit_start_gpu_hours, sweep.rule.model_dump_json())
+
+
 def analyse(job: AnalysisJob) -> Analysis:
-    """Fit the run and everything it is compared with, and decide; pure."""
-    fitted = fit_one((job.run.planned.run_id, job.run.points), job.sweep)
-    verdict = decide(
-        job.run,
-        fitted,
-        [fit_one(curve, job.sweep) for curve in job.siblings],
-        [fit_one(curve, job.sweep) for curve in job.controls],
-        sweep=job.sweep,
-        free_gpu_hours=job.free_gpu_hours,
-    )
-    budget = job.run.planned.budget_gpu_hours
-    forecast = fitted.forecast(budget)
+    """Decide on a run by its own fit or, where the point is a look, by the fit of the whole sweep; pure."""
+    run, sweep = job.run, job.sweep
+    fitted = fit_alone(run.planned.run_id, run.points, sweep)
+    if find_divergence(run.points, sweep.rule.divergence) is not None:
+        verdict = decide(run, fitted, None, None, sweep=sweep, free_gpu_hours=job.free_gpu_hours)
+    elif is_look(run, fitted) or is_kill_near(run, fitted, _controls(job), sweep=sweep):
+        found = fit_together(job.runs, sweep)
+        fitted = found.runs[run.planned.run_id]
+        arm, control = found.arms.get(run.planned.arm), found.arms.get(job.control)
+        verdict = decide(run, fitted, arm, control, sweep=sweep, free_gpu_hours=job.free_gpu_hours)
+    else:
+        verdict = decide_between_looks(run, fitted, sweep=sweep)
+    forecast = fitted.forecast(run.planned.budget_gpu_hours)
     return Analysis(fitted.fit, (forecast,) if forecast is not None else (), verdict)
 
 
-def draw(plot: Plot, curve: Curve, sweep: Sweep, up_to_gpu_hours: float, title: str) -> bytes:
-    """Draw a run's points, fit and bands."""
-    return plot(fit_one(curve, sweep), curve[1], up_to_gpu_hours, title)
+def _controls(job: AnalysisJob) -> list[FittedCurve]:
+    limits = job.sweep.rule.divergence
+    return [
+        fit_alone(run.run_id, run.points, job.sweep)
+        for run in job.runs
+        if run.arm == job.control and find_divergence(run.points, limits) is None
+    ]
+
+
+def draw(
+    plot: Plot, run_id: str, runs: Sequence[SweepRun], sweep: Sweep, up_to_gpu_hours: float, title: str
+) -> bytes:
+    """Draw a run's points, and its fit and bands by the fit of the whole sweep."""
+    fitted = fit_together(runs, sweep).runs[run_id]
+    return plot(fitted, fitted.points, up_to_gpu_hours, title)
 
 
 def analyst() -> Executor:

@@ -6,7 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from scalerl_lab.launch.analysis import Analysis, Curve
+from scalerl_lab.fit import SweepRun
+from scalerl_lab.launch.analysis import Analysis
 from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.records import (
     Action,
@@ -77,9 +78,9 @@ class DrivenRun:
         return wanted and bool(points) and news
 
     @property
-    def curve(self) -> Curve:
-        """Its id and its points."""
-        return self.run_id, self.state.points
+    def curve(self) -> SweepRun:
+        """What a fit needs of it."""
+        return SweepRun(self.run_id, self.state.planned.arm, self.state.points)
 
     def row(self, fit: Fit | None) -> ProgressRow:
         """Where the run stands, for people who watch."""

@@ -29,7 +29,6 @@ from scalerl_lab.records import (
     EndReason,
     Fact,
     ProgressView,
-    Role,
     RunState,
     RunStatus,
     TrialEnded,
@@ -152,13 +151,11 @@ class Driver:
     def _submit(self, run: DrivenRun) -> None:
         if run.job is not None or not run.awaits_verdict:
             return
-        arm = run.state.planned.arm
-        self_id = run.run_id
         job = AnalysisJob(
             sweep=self.plan.sweep,
             run=run.state,
-            siblings=tuple(r.curve for r in self._of_arm(arm) if r.run_id != self_id),
-            controls=tuple(r.curve for r in self._sound() if r.state.planned.role is Role.CONTROL),
+            runs=tuple(r.curve for r in self._sound(run)),
+            control=self.plan.control,
             free_gpu_hours=self._free(),
         )
         run.job, run.judge_again = self.analyst.submit(analyse, job), False
@@ -167,15 +164,14 @@ class Driver:
         """GPU-hours that killed runs left and nobody else will need."""
         return self.store.budget(self.plan.sweep_id).free
 
-    def _of_arm(self, arm: str) -> list[DrivenRun]:
-        return [run for run in self._sound() if run.state.planned.arm == arm]
-
-    def _sound(self) -> list[DrivenRun]:
-        """Runs that were not killed for a non-finite number: such a curve ends before it shows it."""
+    def _sound(self, run: DrivenRun) -> list[DrivenRun]:
+        """The run, and those not killed for a non-finite number: such a curve ends before it shows it."""
         return [
-            run
-            for run in self._runs.values()
-            if run.state.last_decision is None or run.state.last_decision.cause is not Cause.NON_FINITE
+            r
+            for r in self._runs.values()
+            if r is run
+            or r.state.last_decision is None
+            or r.state.last_decision.cause is not Cause.NON_FINITE
         ]
 
     def _collect(self, run: DrivenRun) -> None:
@@ -255,7 +251,8 @@ class Driver:
                 other.judge_again |= other.state.status is RunStatus.FINISHED
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
-            job = self.analyst.submit(draw, self.plot, run.curve, self.plan.sweep, up_to, run.label)
+            runs = tuple(r.curve for r in self._sound(run))
+            job = self.analyst.submit(draw, self.plot, run.run_id, runs, self.plan.sweep, up_to, run.label)
             self._plots.append((run.run_id, "fit.png", job))
 
     # ------------------------------------------------------------ trials

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from scalerl_lab.fit import (
-    CeilingDifference,
     CeilingRefit,
+    Difference,
     PooledCeiling,
     ceiling_difference,
-    pool,
+    interval_of,
+    pass_rate,
     refit_at_ceiling,
 )
 from scalerl_lab.plan import describe
@@ -20,10 +23,8 @@ from scalerl_lab.records import Change, Interval, LedgerKind, Role, RunStatus
 from scalerl_lab.report.speed import (
     Hours,
     compare,
-    hours_interval,
-    log_hours,
+    hours_to_level,
     pooled_efficiency,
-    pooled_midpoint,
 )
 from scalerl_lab.report.verdict import Finding, Verdict, judge
 from scalerl_lab.report.view import RunView, SweepView
@@ -114,8 +115,8 @@ class Ceilings:
     pooled_ceiling: float | None
     """Mean ceiling of the identified arms that lie within the margin of the control."""
     common_level: float | None
-    """Highest pass rate that every identified arm reaches by its budget with probability 0.9; arms whose
-    ceiling is lower do not set it."""
+    """Highest pass rate that every identified arm reaches by its budget with the demanded probability; arms
+    whose ceiling is lower do not set it."""
     arms: tuple[ArmRow, ...]
     totals: Totals
 
@@ -135,7 +136,7 @@ class _Arm:
     sound: tuple[RunView, ...]
     """Runs that the law describes: all but the diverged."""
     pooled: PooledCeiling | None
-    difference: CeilingDifference | None
+    difference: Difference | None
 
     @property
     def identified(self) -> bool:
@@ -156,9 +157,9 @@ class _Arm:
 def ceilings(view: SweepView) -> Ceilings:
     """The table of arms of a sweep; the same points give the same table."""
     rule = view.plan.sweep.rule
-    control = _arm("", "", view.control, None)
+    control = _arm(view, view.plan.control, "", None)
     abouts = {planned.arm: planned.about for planned in describe(view.plan)}
-    arms = [_arm(name, abouts[name], view.of_arm(name), control.pooled) for name in view.arms]
+    arms = [_arm(view, name, abouts[name], control.pooled) for name in view.arms]
     pooled = _pooled_ceiling(arms, control, rule.margin)
     level = _common_level(arms, rule.margin, rule.kill_probability)
     meter = view.plan.profile.meter
@@ -178,9 +179,10 @@ def ceilings(view: SweepView) -> Ceilings:
     )
 
 
-def _arm(name: str, about: str, runs: tuple[RunView, ...], control: PooledCeiling | None) -> _Arm:
+def _arm(view: SweepView, name: str, about: str, control: PooledCeiling | None) -> _Arm:
+    runs = view.of_arm(name)
     sound = tuple(run for run in runs if run.divergence is None)
-    pooled = pool([run.fitted for run in sound])
+    pooled = view.pooled.get(name)
     difference = None if pooled is None or control is None else ceiling_difference(pooled, control)
     return _Arm(name, about, runs, sound, pooled, difference)
 
@@ -200,12 +202,11 @@ def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float
     reached = []
     for arm in arms:
         lower = arm.difference is not None and arm.difference.probability_below(-margin) >= demanded
-        if not arm.identified or lower:
+        if arm.pooled is None or not arm.identified or lower:
             continue
-        forecasts = [run.fitted.forecast(run.budget_gpu_hours) for run in arm.chosen]
-        lows = [forecast.pass_rate.low80 for forecast in forecasts if forecast is not None]
-        if lows:
-            reached.append(sum(lows) / len(lows))
+        law, budget = arm.pooled.law, min(run.budget_gpu_hours for run in arm.chosen)
+        rates = pass_rate(budget, law.r0, law.A, law.B, law.C_mid)
+        reached.append(float(np.quantile(rates, 1.0 - demanded)))
     return math.floor(min(reached) * 1000.0) / 1000.0 if reached else None
 
 
@@ -217,11 +218,11 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
     difference = None if is_control else arm.difference
     below = difference.probability_below(-rule.margin) if difference is not None else None
     above = difference.probability_above(rule.margin) if difference is not None else None
-    fits = [run.fitted for run in arm.chosen]
-    draws = log_hours(fits, level) if level is not None and arm.identified else None
-    speed = None
-    if level is not None and arm.identified and control.identified and not is_control:
-        speed = compare(fits, [run.fitted for run in control.chosen], level)
+    to_level = speed = None
+    if level is not None and arm.pooled is not None and arm.identified:
+        to_level = hours_to_level(arm.pooled.law, level)
+        if control.pooled is not None and control.identified and not is_control:
+            speed = compare(arm.pooled.law, control.pooled.law, level)
     own = ceiling is not None and pooled is not None and abs(ceiling.median - pooled) > rule.margin
     refits = _refits(view, arm, ceiling.median if own and ceiling is not None else pooled)
     at_budget = _at_budget(arm)
@@ -260,9 +261,9 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
         efficiency=pooled_efficiency(refits) if refits else None,
         efficiency_ceiling=refits[0].ceiling if refits else None,
         own_ceiling=own,
-        midpoint=pooled_midpoint(fits) if fits else None,
+        midpoint=interval_of(arm.pooled.law.C_mid) if arm.pooled is not None else None,
         at_budget=at_budget,
-        to_level=hours_interval(draws) if draws is not None else None,
+        to_level=to_level,
         budget_gpu_hours=sum(run.budget_gpu_hours for run in arm.runs),
         used_gpu_hours=sum(run.used_gpu_hours for run in arm.runs),
         saved_gpu_hours=sum(run.saved_gpu_hours for run in arm.runs),

@@ -6,7 +6,6 @@ from scalerl_lab.records import Action
 from scalerl_lab.report.ceilings import ArmRow, Ceilings
 from scalerl_lab.report.forest import badge
 from scalerl_lab.report.markup import Markup, el, join
-from scalerl_lab.report.speed import SEED_LOG_SD
 from scalerl_lab.report.terminal import at_budget_text, efficiency_text, footnotes, to_level_text
 from scalerl_lab.report.verdict import SPEED_FACTOR
 from scalerl_lab.report.view import RunView, SweepView
@@ -158,9 +157,13 @@ def method(found: Ceilings) -> list[Markup]:
             "Faster, slower",
             f"No such difference, and the arm reaches the common level with at most 1/{SPEED_FACTOR:g}, or "
             f"at least "
-            f"{SPEED_FACTOR:g} times, the control's GPU-hours, with probability {p} or more. The spread of "
-            f"that ratio "
-            f"between seeds is the control's own, shrunk to {SEED_LOG_SD:.0%}.",
+            f"{SPEED_FACTOR:g} times, the control's GPU-hours, with probability {p} or more.",
+        ),
+        (
+            "Fitted together",
+            "All runs of the sweep have one joint posterior: a run borrows from its siblings as much as the "
+            "data justify, and an arm with one seed has its spread between seeds from them. Runs that "
+            "diverged are left out.",
         ),
         (
             "No difference seen",

@@ -89,7 +89,7 @@ def footnotes(found: Ceilings) -> list[str]:
     if found.common_level is not None:
         lines.append(
             f"To level: GPU-hours to pass rate {rate(found.common_level)}, the highest that all identified "
-            "arms whose ceiling is not lower reach by their budgets with probability 0.9."
+            f"arms whose ceiling is not lower reach by their budgets with probability {found.demanded:g}."
         )
     if any(row.at_budget is not None and not row.at_budget.measured for row in found.arms):
         lines.append("~ is a forecast, not a measurement.")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scalerl_lab.fit import FittedCurve, fit_curve
+from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepRun, fit_sweep
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
@@ -68,18 +68,12 @@ class RunView:
     @property
     def kill(self) -> Decision | None:
         """The decision that killed it, if it is killed."""
-        if self.state.status is not RunStatus.KILLED:
-            return None
-        kills = [row.decision for row in self.decisions if row.decision.action is Action.KILL]
-        return kills[-1] if kills else None
+        return _kill(self.state, self.decisions)
 
     @property
     def divergence(self) -> str | None:
         """How it diverged, for people, if that is why it was killed: the law then does not describe it."""
-        kill = self.kill
-        if kill is None or kill.cause not in DIVERGENCE:
-            return None
-        return f"{DIVERGENCE[kill.cause]} at {hours(kill.gpu_hours)} GPU-hours"
+        return _divergence(self.kill)
 
     @property
     def saved_gpu_hours(self) -> float:
@@ -103,6 +97,8 @@ class SweepView:
     plan: SweepPlan
     runs: tuple[RunView, ...]
     budget: BudgetView
+    pooled: dict[str, PooledCeiling]
+    """Arm -> its ceiling over the seeds that have not diverged, from one joint fit; arms that have one."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -145,21 +141,40 @@ def assemble(
     ledger: Mapping[str, Sequence[LedgerEntry]],
     budget: BudgetView,
 ) -> SweepView:
-    """A view of records, with each curve fitted by the sweep's own rule."""
+    """A view of records, with the curves fitted together by the sweep's own rule, the diverged ones apart."""
     sweep = plan.sweep
-    runs = []
-    for state in sorted(states, key=lambda s: s.planned.order):
-        run_id = state.planned.run_id
-        runs.append(
-            RunView(
-                state=state,
-                fitted=fit_curve(
-                    run_id, state.points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule
-                ),
-                decisions=tuple(
-                    sorted((d for d in decisions if d.decision.run_id == run_id), key=lambda d: d.decision_id)
-                ),
-                ledger=tuple(ledger.get(run_id, ())),
-            )
+    ordered = sorted(states, key=lambda s: s.planned.order)
+    made: defaultdict[str, list[DecisionRow]] = defaultdict(list)
+    for row in sorted(decisions, key=lambda d: d.decision_id):
+        made[row.decision.run_id].append(row)
+    found = fit_sweep(
+        [SweepRun(s.planned.run_id, s.planned.arm, s.points) for s in ordered],
+        fit_start_gpu_hours=sweep.fit_start_gpu_hours,
+        rule=sweep.rule,
+        apart=[s.planned.run_id for s in ordered if _divergence(_kill(s, made[s.planned.run_id]))],
+    )
+    runs = tuple(
+        RunView(
+            state=state,
+            fitted=found.runs[state.planned.run_id],
+            decisions=tuple(made[state.planned.run_id]),
+            ledger=tuple(ledger.get(state.planned.run_id, ())),
         )
-    return SweepView(plan, tuple(runs), budget)
+        for state in ordered
+    )
+    return SweepView(plan, runs, budget, found.arms)
+
+
+def _kill(state: RunState, decisions: Sequence[DecisionRow]) -> Decision | None:
+    """The decision that killed a run, if it is killed."""
+    if state.status is not RunStatus.KILLED:
+        return None
+    kills = [row.decision for row in decisions if row.decision.action is Action.KILL]
+    return kills[-1] if kills else None
+
+
+def _divergence(kill: Decision | None) -> str | None:
+    """How a run diverged, for people, if that is why it was killed."""
+    if kill is None or kill.cause not in DIVERGENCE:
+        return None
+    return f"{DIVERGENCE[kill.cause]} at {hours(kill.gpu_hours)} GPU-hours"

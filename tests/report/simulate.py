@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scalerl_lab.fit import ceiling_difference, fit_curve, pass_rate, pool
+from scalerl_lab.fit import Difference, fit_curve, interval_of, pass_rate
 from scalerl_lab.plan import SweepPlan, plan_file
 from scalerl_lab.records import (
     Action,
@@ -29,6 +29,7 @@ from scalerl_lab.store import BudgetView, DecisionRow
 R0 = 0.20
 SE = 0.008
 EVERY = 800.0
+_DRAWS = 1024
 
 
 @dataclass(frozen=True)
@@ -133,19 +134,21 @@ def simulate(
 
 
 def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...]) -> None:
+    """Decisions as a sweep would have left them, each on fits of single curves: that is quick."""
     sweep = sim.plan.sweep
-    control = [
-        fit_curve("c", s.points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
+    controls = [
+        ceiling_draws
         for s in sim.states
         if s.planned.role is Role.CONTROL
+        and (ceiling_draws := _ceilings(sim, s.planned.run_id, s.points)) is not None
     ]
-    base = pool(control)
+    base = np.mean(controls, axis=0) if controls else None
     for num in _decided_at(run, truth, curve):
         seen = curve[:num]
         last = num == len(curve)
         fitted = fit_curve(run.run_id, seen, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
-        pooled = pool([fitted])
-        difference = ceiling_difference(pooled, base) if pooled and base else None
+        own = fitted.ceiling_draws(_DRAWS, seed=1)
+        difference = Difference(own - base) if own is not None and base is not None else None
         action, cause = Action.CONTINUE, Cause.WITHIN_MARGIN if fitted.identified else Cause.NOT_IDENTIFIED
         if last and truth.status is RunStatus.KILLED:
             action, cause = Action.KILL, truth.cause
@@ -171,7 +174,7 @@ def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...
             evidence=Evidence(
                 fit=fitted.fit,
                 forecast=fitted.forecast(run.budget_gpu_hours),
-                control_ceiling=base.interval if base else None,
+                control_ceiling=interval_of(base) if base is not None else None,
                 difference=difference.interval if difference else None,
                 probability_below=below,
                 margin=sweep.rule.margin,
@@ -181,6 +184,12 @@ def _decide(sim: Sim, run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...
         sim.decisions.append(
             DecisionRow(number, sim.plan.sweep_id, seen[-1].at + 1.0, decision, seen[-1].at + 2.0)
         )
+
+
+def _ceilings(sim: Sim, run_id: str, curve: tuple[EvalPoint, ...]) -> np.ndarray | None:
+    sweep = sim.plan.sweep
+    fitted = fit_curve(run_id, curve, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
+    return fitted.ceiling_draws(_DRAWS)
 
 
 def _decided_at(run: PlannedRun, truth: Truth, curve: tuple[EvalPoint, ...]) -> list[int]:

@@ -1,0 +1,102 @@
+"""The runs of a sweep fitted together: one fit per run, one ceiling per arm, all draws joint."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scalerl_lab.config.sweep import Rule
+from scalerl_lab.fit.fitted import FittedCurve, fit_curve, fitted_curve, limits_of
+from scalerl_lab.fit.identify import Limits, identify
+from scalerl_lab.fit.law_fit import LawFit
+from scalerl_lab.fit.pool import PooledCeiling
+from scalerl_lab.fit.shape import blocks_identification
+from scalerl_lab.fit.siblings import ArmDraws, fit_siblings
+from scalerl_lab.fit.window import PASS_RATES, curve_of
+from scalerl_lab.records import EvalPoint, FitStatus
+
+SIBLING_WINDOW = 0.5
+"""Share of ``min_window_midpoints`` that is demanded of a run where a sibling's ceiling is identified."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """A run of a sweep: what a joint fit needs of it."""
+
+    run_id: str
+    arm: str
+    points: tuple[EvalPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFit:
+    """A sweep's runs and arms with their joint posterior."""
+
+    runs: dict[str, FittedCurve]
+    """By run id, in the order given."""
+    arms: dict[str, PooledCeiling]
+    """By name; arms with at least one run that has points enough and is not apart."""
+
+
+def fit_sweep(
+    runs: Sequence[SweepRun], *, fit_start_gpu_hours: float, rule: Rule, apart: Collection[str] = ()
+) -> SweepFit:
+    """The joint posterior of a sweep's runs.
+
+    Args:
+        runs: of one sweep, in any order: the order changes nothing.
+        fit_start_gpu_hours: where the early regime is past.
+        rule: what is demanded of an identified ceiling.
+        apart: ids of runs that are fitted alone and say nothing of their arm: those that diverged.
+    """
+    left_out = frozenset(apart)
+    joint = sorted((r for r in runs if r.run_id not in left_out), key=lambda r: (r.arm, r.run_id))
+    limits = limits_of(rule)
+    found = fit_siblings(
+        [curve_of(run.run_id, run.points, fit_start_gpu_hours) for run in joint],
+        [run.arm for run in joint],
+        limits=limits,
+    )
+    fits = {
+        run.run_id: fitted_curve(law, run.points)
+        for run, law in zip(joint, _with_help_of_siblings(found.fits, limits), strict=True)
+    }
+    by_arm: defaultdict[str, list[FittedCurve]] = defaultdict(list)
+    for run in joint:
+        if fits[run.run_id].draws is not None:
+            by_arm[run.arm].append(fits[run.run_id])
+    arms = {
+        arm: PooledCeiling(_within(found.arms[arm]), len(seeds), any(seed.identified for seed in seeds))
+        for arm, seeds in by_arm.items()
+    }
+    for run in runs:
+        if run.run_id in left_out:
+            fits[run.run_id] = fit_curve(
+                run.run_id, run.points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule
+            )
+    return SweepFit({run.run_id: fits[run.run_id] for run in runs}, arms)
+
+
+def _with_help_of_siblings(fits: Sequence[LawFit], limits: Limits) -> list[LawFit]:
+    """The fits, where one is identified by its own window: the others' windows may be shorter."""
+    if not any(fit.status is FitStatus.IDENTIFIED for fit in fits):
+        return list(fits)
+    shorter = replace(limits, min_window_midpoints=SIBLING_WINDOW * limits.min_window_midpoints)
+    return [_judged_again(fit, shorter) for fit in fits]
+
+
+def _judged_again(fit: LawFit, limits: Limits) -> LawFit:
+    if fit.status is not FitStatus.NOT_IDENTIFIED or fit.draws is None or fit.shape is None:
+        return fit
+    status, why = identify(fit.curve, fit.draws, limits)
+    if status is not FitStatus.IDENTIFIED or blocks_identification(fit.shape):
+        return fit
+    return replace(fit, status=status, why=why[0].upper() + why[1:])
+
+
+def _within(draws: ArmDraws) -> ArmDraws:
+    """An arm's ceilings are pass rates; the population that they are drawn from knows no bounds."""
+    return replace(draws, A=np.clip(draws.A, *PASS_RATES))
