@@ -33,7 +33,16 @@ def noise_covariance(problem: Problem, kind: int) -> Array:
     points = problem.points
     gaps = np.diff(points.t)
     place = np.append(0.0, np.cumsum(np.clip(gaps / np.median(gaps), 0.25, 4.0)))
-    correlation = correlation_of(kind, place[:, None] - place)
+    distance = place[:, None] - place
+    count = int(np.median(points.count))
+    if count == 1 or KINDS[kind].rho == 0.0:
+        correlation = correlation_of(kind, distance)
+    else:
+        # Means of neighbours: those of two in a row are correlated, and the next ones by powers of that.
+        lag = np.arange(2 * count)
+        own = correlation_of(kind, (lag[:, None] - lag).astype(np.float64))
+        alone, across = own[:count, :count].mean() * count, own[:count, count:].mean() * count
+        correlation = alone * (across / alone) ** np.abs(distance)
     return np.asarray(correlation * np.outer(points.sd, points.sd))
 
 
@@ -61,6 +70,13 @@ def log_noise_prior(problem: Problem, log_sigma: Array) -> Array:
     """Scaled inverse chi-squared density of sigma^2 about 1, of log sigma, up to a constant."""
     degrees = problem.noise_degrees
     return np.asarray(-degrees * log_sigma - 0.5 * degrees * np.exp(-2.0 * log_sigma))
+
+
+def log_scatter(problem: Problem, kind: int, log_sigma: Array) -> Array:
+    """Log likelihood of what points that were averaged showed about each other, up to a constant."""
+    points, fresh = problem.points, 1.0 - KINDS[kind].rho
+    variance = fresh * problem.scale**2 * np.exp(2.0 * log_sigma)
+    return np.asarray(-0.5 * points.scatter_degrees * np.log(variance) - 0.5 * points.scatter / variance)
 
 
 @dataclass(frozen=True)
@@ -132,7 +148,7 @@ class Summed:
     sigma2: float
 
 
-def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: int = 40) -> Summed:
+def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: int = 36) -> Summed:
     """Evidence and moments by summing the joint density over a grid of R0, the gain in the window, and sigma.
 
     Without bounds A has a kernel, 1 at the last values, of the width that its precision says.
@@ -142,7 +158,6 @@ def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: 
     form = np.zeros(y.size) if of.form is None else of.form
     gain_variance = 1.0 / problem.gain_precision
     ceiling_precision = 0.0 if of.form is None else problem.ceiling_precision
-    log_sigma = np.linspace(-2.5, 3.5, num_sigma)
     # The grid spans 7 standard deviations, at a sigma that follows it, about the best fit.
     rows = np.linalg.cholesky(inverse).T
     design = [rows @ np.ones(y.size), rows @ form]
@@ -155,6 +170,10 @@ def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: 
         target = np.append(target, ceiling_precision**0.5 * problem.ceiling_mean)
     centre = np.linalg.lstsq(stacked, target)[0]
     root = np.linalg.cholesky(np.linalg.inv(stacked.T @ stacked))
+    least = float(np.sum((target - stacked @ centre) ** 2)) + problem.noise_degrees
+    least += problem.points.scatter / problem.scale**2 / (1.0 - KINDS[of.kind].rho)
+    width = (2.0 * problem.degrees) ** -0.5
+    log_sigma = 0.5 * np.log(least / problem.degrees) + width * np.linspace(-6.0, 12.0, num_sigma)
     z = np.linspace(-7.0, 7.0, size)
     z0, z1 = (grid.ravel() for grid in np.meshgrid(z, z, indexing="ij"))
     log_weight, moments = [], []
@@ -163,13 +182,17 @@ def sum_over_grid(problem: Problem, of: Explanation, size: int = 51, num_sigma: 
         r0, gain = centre[:, None] + sigma * root @ np.stack([z0, z1])
         rest = y - r0[:, None] - gain[:, None] * form
         ceiling = r0 + gain / of.share
-        square = np.einsum("gn,nm,gm->g", rest, inverse, rest) + r0**2 / of.start_variance
+        square = (rest @ inverse * rest).sum(axis=1) + r0**2 / of.start_variance
         square += gain**2 / gain_variance + ceiling_precision * (ceiling - problem.ceiling_mean) ** 2
         cell = sigma**2 * np.prod(np.diag(root)) * (z[1] - z[0]) ** 2
         normaliser = (y.size + 2) * (one + 0.5 * np.log(2.0 * np.pi))
         normaliser += 0.5 * (log_det + np.log(of.start_variance) + np.log(gain_variance))
         log_weight.append(
-            -0.5 * square / sigma**2 - normaliser + log_noise_prior(problem, one) + np.log(cell)
+            -0.5 * square / sigma**2
+            - normaliser
+            + log_noise_prior(problem, one)
+            + log_scatter(problem, of.kind, one)
+            + np.log(cell)
         )
         moments.append([r0, ceiling, r0**2, ceiling**2, r0 * ceiling, np.full(r0.size, sigma**2)])
     log_density = np.array(log_weight)

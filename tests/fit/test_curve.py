@@ -84,10 +84,12 @@ def test_a_start_that_is_no_number_is_unknown() -> None:
     assert Curve.of("run", [1.0, 2.0], [0.1, 0.2], r0=math.nan).r0 is None
 
 
-def test_a_start_lies_within_the_bounds() -> None:
-    assert Curve.of("run", [1.0], [0.1], r0=-3.0, bounds=(0.0, 1.0)).r0 == 0.0
-    assert Curve.of("run", [0.0, 1.0], [7.0, 0.1], bounds=(0.0, 1.0)).r0 == 1.0
-    assert Curve.of("run", [1.0], [0.1], r0=-3.0).r0 == -3.0
+def test_values_beyond_the_bounds_widen_them() -> None:
+    assert Curve.of("run", [1.0, 2.0], [0.1, 1.2], bounds=(0.0, 1.0)).bounds == (0.0, 1.2)
+    assert Curve.of("run", [1.0], [0.1], r0=-3.0, bounds=(0.0, 1.0)).bounds == (-3.0, 1.0)
+    assert Curve.of("run", [0.0, 1.0], [7.0, 0.1], bounds=(0.0, 1.0)).bounds == (0.0, 7.0)
+    assert Curve.of("run", [1.0, 2.0], [0.1, math.inf], bounds=(0.0, 1.0)).bounds == (0.0, 1.0)
+    assert Curve.of("run", [1.0], [5.0]).bounds is None
 
 
 def test_no_points_are_a_curve() -> None:

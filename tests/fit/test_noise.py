@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -20,10 +21,16 @@ from scalerl_lab.fit.noise import (
     noise_scale,
     whiten,
 )
+from tests.fit.curves import correlated_noise
 
 
 def kind(rho: float, walk: float, clock: Clock = Clock.LINEAR) -> NoiseKind:
     return NoiseKind(rho, walk, clock, 1.0, 0.0, 0.0)
+
+
+def points_at(t: np.ndarray, sd: np.ndarray) -> Points:
+    """Points with noise of given relative size."""
+    return dataclasses.replace(average(Curve.of("run", t, np.zeros(t.size))), sd=sd)
 
 
 def covariances(points: Points, kinds: tuple[NoiseKind, ...]) -> np.ndarray:
@@ -34,7 +41,7 @@ def covariances(points: Points, kinds: tuple[NoiseKind, ...]) -> np.ndarray:
 
 def test_covariances_by_hand() -> None:
     # Gaps of 0.25 and 0.5, their median 0.375: the points stand at 0, 2/3 and 2 of a typical gap.
-    points = Points(np.array([0.25, 0.5, 1.0]), np.zeros(3), np.array([1.0, 2.0, 1.0]), np.ones(3))
+    points = points_at(np.array([0.25, 0.5, 1.0]), np.array([1.0, 2.0, 1.0]))
     white, correlated, linear, log = covariances(
         points, (kind(0.0, 0.0), kind(0.5, 0.0), kind(0.0, 2.0), kind(0.0, 2.0, Clock.LOG))
     )
@@ -56,7 +63,7 @@ def test_covariances_by_hand() -> None:
 
 def test_every_kind_whitens_its_own_residuals() -> None:
     rng = np.random.default_rng(0)
-    points = Points(np.sort(rng.random(7)) / 1.1 + 0.05, np.zeros(7), 0.5 + rng.random(7), np.ones(7))
+    points = points_at(np.sort(rng.random(7)), 0.5 + rng.random(7))
     found = whiten(points)
     for root, log_det, covariance in zip(
         found.inverse_root, found.log_det, covariances(points, KINDS), strict=True
@@ -67,7 +74,7 @@ def test_every_kind_whitens_its_own_residuals() -> None:
 
 
 def test_distances_are_neither_nothing_nor_endless() -> None:
-    points = Points(np.array([0.01, 0.010001, 0.02, 0.03, 1.0]), np.zeros(5), np.ones(5), np.ones(5))
+    points = points_at(np.array([0.01, 0.010001, 0.02, 0.03, 1.0]), np.ones(5))
     found = covariances(points, (kind(0.5, 0.0),))[0]
     assert found[0, 1] == pytest.approx(0.5**0.25)
     assert found[3, 4] == pytest.approx(0.5**4)
@@ -154,6 +161,34 @@ def test_means_of_correlated_points_are_whitened_as_such() -> None:
     assert np.diag(found) == pytest.approx(np.diag(exact))
     # Equal steps of compute; the first means, whose logs are far apart, stand apart from the others.
     assert np.diag(found, 1)[3:] == pytest.approx(np.diag(exact, 1)[3:], rel=0.1)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+def test_neighbours_within_means_show_the_noise(rho: float) -> None:
+    num = 100 * MAX_POINTS
+    value = 0.6 + correlated_noise(np.random.default_rng(2), num, 0.01, rho)
+    points = average(Curve.of("run", np.arange(1.0, num + 1.0), value))
+    # Neighbours differ by what is not common to them.
+    assert points.scatter / points.scatter_degrees == pytest.approx(0.01**2 * (1.0 - rho), rel=0.1)
+    few = average(Curve.of("run", [1.0, 2.0], [0.1, 0.2]))
+    assert (few.scatter, few.scatter_degrees) == (0.0, 0.0)
+
+
+@pytest.mark.xfail(reason="the level is divided by the errors", strict=True)
+def test_unequal_errors_are_no_scatter() -> None:
+    num = 2 * MAX_POINTS
+    value = 0.6 + 0.005 * np.random.default_rng(3).normal(size=num)
+    se = np.where(np.arange(num) % 2 == 0, 0.004, 0.006)
+    points = average(Curve.of("run", np.arange(1.0, num + 1.0), value, se=se))
+    assert points.scatter / points.scatter_degrees == pytest.approx(0.005**2, rel=0.4)
+
+
+@pytest.mark.xfail(reason="the law's slope counts as noise", strict=True)
+def test_a_slope_is_no_scatter() -> None:
+    num = 2 * MAX_POINTS
+    value = 0.01 * np.arange(num) + 0.005 * np.random.default_rng(4).normal(size=num)
+    points = average(Curve.of("run", np.arange(1.0, num + 1.0), value))
+    assert points.scatter / points.scatter_degrees == pytest.approx(0.005**2, rel=0.4)
 
 
 def test_averages_of_unequal_errors() -> None:

@@ -356,7 +356,7 @@ def test_nothing_raises_and_everything_is_a_number(
     inside: bool,
 ) -> None:
     compute, value, se = np.array(points, dtype=np.float64).reshape(-1, 3).T
-    if bounds is not None and (inside or bounds[1] - bounds[0] < 1.0):
+    if bounds is not None and inside:
         value, start = (
             np.clip(value, *bounds),
             None if start is None else min(max(start, bounds[0]), bounds[1]),
@@ -377,7 +377,6 @@ def test_nothing_raises_and_everything_is_a_number(
     everything_is_a_number(fit, [0.0, 0.1 * last, last, 1.01 * last, 3.0 * last, 1e6 * last])
 
 
-@pytest.mark.xfail(reason="weights of all cells are no numbers", raises=IndexError, strict=True)
 def test_values_far_outside_the_bounds_break_nothing() -> None:
     curve = Curve.of("run", [1.0, 2.0, 3.0], [0.0, 1e6, 2e6], r0=-1e6, bounds=(0.5, 0.500001))
     everything_is_a_number(fit_posterior(curve), [1.0, 10.0])

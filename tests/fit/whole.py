@@ -20,6 +20,7 @@ from tests.fit.dense import (
     correlation_of,
     covariance,
     log_noise_prior,
+    log_scatter,
     reading,
     relative_values,
     walk_covariance,
@@ -177,6 +178,7 @@ def _row(
         - y.size * log_sigma
         - 0.5 * square[:, None] / sigma**2
         + log_noise_prior(problem, log_sigma)
+        + log_scatter(problem, kind, log_sigma)
     )
     if problem.ceiling_precision > 0.0 and model != LEVEL:
         # The kernel about the last values as one more measurement of A.
