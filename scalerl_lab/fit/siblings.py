@@ -170,15 +170,20 @@ class _Run:
         return float(self.problem.curve.compute[-1])
 
     def evidence(self) -> tuple[Floats, Floats]:
-        """([H] evidence of each kind under the law, [H] without it), on sparse cells of all components."""
-        log_C, log_B = (axis[::7] for axis in self.axes.cells())
+        """([H] evidence of each kind under the law, [H] without it).
+
+        Under the law it is averaged over the shapes that the run has by its own points, whatever the kind:
+        siblings tell the shape, so a run does not pay for having found it. Else a wander that swallows the
+        rise would seem simpler, once for every run.
+        """
+        log_C, log_B = (axis[::2] for axis in self.axes.cells())
         every = np.arange(self.problem.kind.size)
         cells = evaluate(self.problem, law_forms(self.problem, log_C, log_B), every)
-        area = self.axes.log_area() + math.log(7.0)
-        law = np.logaddexp.reduce(cells.log_weight + shape_log_prior(log_C, log_B) + area, axis=1)
         others = without_law(self.problem, 1.0)
         other = np.logaddexp(others.log_level, others.log_trend)
-        return _by_kind(law), _by_kind(other)
+        shape = np.logaddexp.reduce(cells.log_weight, axis=0) + shape_log_prior(log_C, log_B)
+        shape = shape - np.logaddexp.reduce(shape)
+        return _by_kind(np.logaddexp.reduce(cells.log_weight + shape, axis=1)), _by_kind(other)
 
     def noise(self) -> float:
         """Variance of a point's noise at the most probable cell."""
