@@ -13,6 +13,7 @@ from scalerl_lab.fit.fitted import FittedCurve, fit_curve, fitted_curve, limits_
 from scalerl_lab.fit.identify import Limits, identify
 from scalerl_lab.fit.law_fit import LawFit
 from scalerl_lab.fit.pool import PooledCeiling
+from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.fit.shape import blocks_identification
 from scalerl_lab.fit.siblings import ArmDraws, fit_siblings
 from scalerl_lab.fit.window import PASS_RATES, curve_of
@@ -66,12 +67,13 @@ def fit_sweep(
     }
     by_arm: defaultdict[str, list[FittedCurve]] = defaultdict(list)
     for run in joint:
-        if fits[run.run_id].draws is not None:
-            by_arm[run.arm].append(fits[run.run_id])
-    arms = {
-        arm: PooledCeiling(_within(found.arms[arm]), len(seeds), any(seed.identified for seed in seeds))
-        for arm, seeds in by_arm.items()
-    }
+        by_arm[run.arm].append(fits[run.run_id])
+    arms = {}
+    for arm, seeds in by_arm.items():
+        draws = [seed.draws for seed in seeds if seed.draws is not None]
+        if draws:
+            identified = any(seed.identified for seed in seeds)
+            arms[arm] = PooledCeiling(_of_arm(found.arms[arm], draws), len(draws), identified)
     for run in runs:
         if run.run_id in left_out:
             fits[run.run_id] = fit_curve(
@@ -97,6 +99,17 @@ def _judged_again(fit: LawFit, limits: Limits) -> LawFit:
     return replace(fit, status=status, why=why[0].upper() + why[1:])
 
 
-def _within(draws: ArmDraws) -> ArmDraws:
-    """An arm's ceilings are pass rates; the population that they are drawn from knows no bounds."""
-    return replace(draws, A=np.clip(draws.A, *PASS_RATES))
+def _of_arm(arm: ArmDraws, seeds: Sequence[Draws]) -> ArmDraws:
+    """An arm by its seeds; the population that it is drawn from knows no bounds.
+
+    Where no seed follows the law, the population would stand for the arm, whatever its points say. Then the
+    ceiling is the seeds' own: their line a decade of compute past the window. The start is that of seeds
+    that follow the law.
+    """
+    lawful = np.array([draws.lawful for draws in seeds])
+    some = lawful.any(axis=0)
+    counts = np.where(some, lawful, True).astype(np.float64)
+    share = counts / counts.sum(axis=0)
+    r0 = (share * np.array([draws.r0 for draws in seeds])).sum(axis=0)
+    own = np.mean([draws.A for draws in seeds], axis=0)
+    return replace(arm, r0=r0, A=np.clip(np.where(some, arm.A, own), *PASS_RATES))
