@@ -85,9 +85,9 @@ class Explanation:
 
     kind: int
     form: Array | None
-    """[N] gained at each point over what is gained at the last; None: a level."""
+    """[N] gained at each point over what is gained at the window's end; None: a level."""
     share: float
-    """What is gained at the last point over the whole gain."""
+    """What is gained at the window's end over the whole gain."""
     start_variance: float
     """Of R0 over sigma^2."""
     log_prior: float
@@ -96,10 +96,11 @@ class Explanation:
 def law(problem: Problem, component: int, log_C: float, log_B: float) -> Explanation:
     """The law with a component's noise and reading of the start."""
     gained = gain_share(problem.points.t, np.exp(log_B), np.exp(log_C))
+    share = float(gain_share(1.0, np.exp(log_B), np.exp(log_C)))
     return Explanation(
         int(problem.kind[component]),
-        gained / gained[-1],
-        float(gained[-1]),
+        gained / share,
+        share,
         float(1.0 / problem.start_precision[component]),
         reading(problem, component),
     )

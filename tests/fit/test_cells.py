@@ -146,14 +146,14 @@ def test_conditionals_are_generalised_least_squares_with_the_priors_as_data(
             spread = np.linalg.inv(design.T @ weight @ design)
             best = spread @ design.T @ weight @ target
             rest = target - design @ best
-            assert found.r0[j, q] == pytest.approx(best[0], abs=1e-3 * math.sqrt(spread[0, 0]))
-            assert found.A[j, q] == pytest.approx(best[1], abs=1e-3 * math.sqrt(spread[1, 1]))
-            assert found.var_r0[j, q] == pytest.approx(spread[0, 0], rel=1e-4)
-            assert found.var_A[j, q] == pytest.approx(spread[1, 1], rel=1e-4)
+            assert found.r0[j, q] == pytest.approx(best[0], abs=1e-6 * math.sqrt(spread[0, 0]))
+            assert found.A[j, q] == pytest.approx(best[1], abs=1e-6 * math.sqrt(spread[1, 1]))
+            assert found.var_r0[j, q] == pytest.approx(spread[0, 0], rel=1e-6)
+            assert found.var_A[j, q] == pytest.approx(spread[1, 1], rel=1e-6)
             squares = rest @ weight @ rest + problem.noise_degrees + problem.scatter[j]
-            assert found.sse[j, q] == pytest.approx(squares, rel=1e-4)
+            assert found.sse[j, q] == pytest.approx(squares, rel=1e-6)
             assert found.covariance[j, q] == pytest.approx(
-                spread[0, 1], abs=1e-5 * math.sqrt(spread[0, 0] * spread[1, 1])
+                spread[0, 1], abs=1e-6 * math.sqrt(spread[0, 0] * spread[1, 1])
             )
 
 

@@ -131,6 +131,7 @@ def _weigh(problem: Problem, box: Array, size: tuple[int, int], num_sigma: int) 
     log_sigma = np.linspace(-1.8, 2.2, num_sigma)
     t = problem.points.t
     gained = gain_share(t, np.exp(log_B)[:, None], np.exp(log_C)[:, None])
+    at_end = gain_share(1.0, np.exp(log_B), np.exp(log_C))
     prior = np.log(LAW_WEIGHT) + stats.norm.logpdf(log_C, np.log(MIDPOINT_MEDIAN), MIDPOINT_LOG_SD)
     prior += stats.norm.logpdf(log_B, np.log(B_MEDIAN), B_LOG_SD)
     prior += np.log((log_C[-1] - log_C[0]) / (size[0] - 1) * (log_B[-1] - log_B[0]) / (size[1] - 1))
@@ -139,7 +140,7 @@ def _weigh(problem: Problem, box: Array, size: tuple[int, int], num_sigma: int) 
     rows = []
     for j in range(problem.kind.size):
         known, loose = float(1.0 / problem.start_precision[j]), (problem.range / problem.scale) ** 2
-        form, share = gained / gained[:, -1:], gained[:, -1]
+        form, share = gained / at_end[:, None], at_end
         for model, forms, shares, start, log_prior, C, B in (
             (LAW, form, share, known, prior, log_C, log_B),
             (LEVEL, nothing[None], one, known, np.array([other]), one, one),
