@@ -11,6 +11,10 @@ from scalerl_lab.cli.bench import one_thread, progress
 from scalerl_lab.cli.places import print_json, print_rich
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scalerl_lab.fit.curve import Curve
+    from scalerl_lab.fit.prediction import CurveFit
     from scalerl_lab.report.bench.fitting import Fitters
 
 KINDS = ("leave_one_out", "compare", "axis", "misfits")
@@ -171,31 +175,36 @@ def speed_command(quick: bool, as_json: bool) -> None:
     show_default=True,
     help="Of the budget, up to which points are fitted.",
 )
+@click.option("--pool", is_flag=True, help="Fit the runs of a figure or table together, as siblings.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
-def published_command(points: Path, method: str, fit_start: float, share: float, as_json: bool) -> None:
+def published_command(
+    points: Path, method: str, fit_start: float, share: float, pool: bool, as_json: bool
+) -> None:
     """Forecast the published runs from the first half of their compute.
 
     POINTS is the file of the digitised points of ScaleRL's figures: leave-one-out runs, whose budget is
     16,000 GPU-hours, and forward ablations, whose budget is their last point. Runs without points in the
     fit or after it are left out.
 
-    JSON: method, fit_start_gpu_hours, share, bands; runs, each with study, run, axis, points, status,
+    JSON: method, pool, fit_start_gpu_hours, share, bands; runs, each with study, run, axis, points, status,
     published_ceiling, ceiling, ceiling_error, score (curves, points, mae, crps, log_score, coverage, width,
     not_identified); means, each with study, runs, points, by_run (a score), coverage90_by_point,
     mean_absolute_error_by_point, identified, ceiling_off, largest_ceiling_error.
     """
     one_thread()
-    from functools import partial
-
+    if pool and method != "posterior":
+        raise click.UsageError("--pool fits by --method posterior only")
+    from scalerl_lab.fit import fit_siblings
     from scalerl_lab.fit.methods import fit_with
     from scalerl_lab.report.bench.published import measure_half_budget
     from scalerl_lab.report.bench.tables import half_budget_json, half_budget_tables
 
-    found = measure_half_budget(
-        str(points), partial(fit_with, method), share=share, fit_start_gpu_hours=fit_start
-    )
+    def fit(curves: Sequence[Curve]) -> Sequence[CurveFit]:
+        return fit_siblings(curves).fits if pool else [fit_with(method, curve) for curve in curves]
+
+    found = measure_half_budget(str(points), fit, share=share, fit_start_gpu_hours=fit_start)
     if as_json:
-        asked = {"method": method, "fit_start_gpu_hours": fit_start, "share": share}
+        asked = {"method": method, "pool": pool, "fit_start_gpu_hours": fit_start, "share": share}
         print_json(half_budget_json(found, **asked))
     else:
         print_rich(half_budget_tables(found))

@@ -325,7 +325,7 @@ def test_half_of_the_budget_is_given(points_file: Path) -> None:
         given.append(curve)
         return Known(curve, np.full(NUM_DRAWS, 0.6), np.full(NUM_DRAWS, curve.value[-1]))
 
-    found = measure_half_budget(str(points_file), fit)
+    found = measure_half_budget(str(points_file), lambda curves: [fit(curve) for curve in curves])
     assert [one.study for one in found] == ["leave one out"] * 9 + ["forward"] * len(FORWARD)
     control, left_out, forward = (given[k].compute for k in (0, 1, 9))
     assert (control.size, control[0], control[-1]) == (20, 1543.0, 7692.0)
@@ -340,7 +340,7 @@ def test_half_budget_errors_by_hand(points_file: Path) -> None:
         status = FitStatus.TOO_FEW_POINTS if curve.compute.size < 4 else FitStatus.IDENTIFIED
         return Known(curve, np.full(NUM_DRAWS, 0.63), np.full(NUM_DRAWS, 0.58), status=status)
 
-    found = measure_half_budget(str(points_file), fit)
+    found = measure_half_budget(str(points_file), lambda curves: [fit(curve) for curve in curves])
     later = GOLDEN_RATES[GOLDEN_HOURS > 8000.0]
     assert found[0].score.mae == pytest.approx(float(np.mean(later - 0.58)), rel=1e-4)
     assert found[0].ceiling_error == pytest.approx(0.02)

@@ -65,7 +65,7 @@ class HalfBudgetMean:
 
 def measure_half_budget(
     path: str,
-    fit: Callable[[Curve], CurveFit],
+    fit: Callable[[Sequence[Curve]], Sequence[CurveFit]],
     *,
     share: float = 0.5,
     fit_start_gpu_hours: float = FIT_START_GPU_HOURS,
@@ -74,7 +74,7 @@ def measure_half_budget(
 
     Args:
         path: file of the digitised points.
-        fit: a method.
+        fit: fits the runs of one figure or table, one by one or together.
         share: of the budget up to which points are given.
         fit_start_gpu_hours: points before it are not.
 
@@ -82,35 +82,58 @@ def measure_half_budget(
         NotFound: there is no such file.
         DataError: it cannot be read, or lacks a run.
     """
-    found = [
-        _forecast("leave one out", one, fit, share * BUDGET_GPU_HOURS, fit_start_gpu_hours)
-        for one in leave_one_out_curves(path)
+    halves = [
+        half
+        for study, curves in (
+            ("leave one out", leave_one_out_curves(path)),
+            ("forward", forward_curves(path)),
+        )
+        for one in curves
+        if (half := _Half.of(study, one, share, fit_start_gpu_hours)) is not None
     ]
-    found += [
-        _forecast("forward", one, fit, share * float(one.curve.compute[-1]), fit_start_gpu_hours)
-        for one in forward_curves(path)
-    ]
-    return [one for one in found if one is not None]
+    found: dict[int, HalfBudget] = {}
+    for axis in dict.fromkeys(half.axis for half in halves):
+        together = [place for place, half in enumerate(halves) if half.axis == axis]
+        for place, fitted in zip(together, fit([halves[place].given for place in together]), strict=True):
+            found[place] = halves[place].scored(fitted)
+    return [found[place] for place in sorted(found)]
 
 
-def _forecast(
-    study: str, one: PublishedCurve, fit: Callable[[Curve], CurveFit], cut: float, start: float
-) -> HalfBudget | None:
-    given = one.curve.between(start, cut)
-    later = one.curve.between(float(np.nextafter(max(cut, start), np.inf)), None)
-    if given.compute.size == 0 or later.compute.size == 0:
-        return None
-    fitted = fit(given)
-    return HalfBudget(
-        study=study,
-        run=one.run.name,
-        axis=one.run.table.name,
-        points=given.compute.size,
-        status=fitted.status,
-        published_ceiling=one.run.A,
-        ceiling=None if fitted.asymptote is None else float(np.median(fitted.asymptote)),
-        score=score_fit(fitted, later, 1.0),
-    )
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """A published run cut in two."""
+
+    study: str
+    one: PublishedCurve
+    given: Curve
+    later: Curve
+
+    @classmethod
+    def of(cls, study: str, one: PublishedCurve, share: float, start: float) -> _Half | None:
+        """None where one of the two has no point."""
+        budget = BUDGET_GPU_HOURS if study == "leave one out" else float(one.curve.compute[-1])
+        cut = share * budget
+        given = one.curve.between(start, cut)
+        later = one.curve.between(float(np.nextafter(max(cut, start), np.inf)), None)
+        return cls(study, one, given, later) if given.compute.size and later.compute.size else None
+
+    @property
+    def axis(self) -> tuple[str, str]:
+        """Runs of the same figure or table share it."""
+        return self.study, self.one.run.table.name
+
+    def scored(self, fitted: CurveFit) -> HalfBudget:
+        """The fit of the first half against the second."""
+        return HalfBudget(
+            study=self.study,
+            run=self.one.run.name,
+            axis=self.one.run.table.name,
+            points=self.given.compute.size,
+            status=fitted.status,
+            published_ceiling=self.one.run.A,
+            ceiling=None if fitted.asymptote is None else float(np.median(fitted.asymptote)),
+            score=score_fit(fitted, self.later, 1.0),
+        )
 
 
 def half_budget_means(found: Sequence[HalfBudget]) -> list[HalfBudgetMean]:
