@@ -140,7 +140,9 @@ def prepare(
     every = curve.value if curve.r0 is None else np.append(curve.value, curve.r0)
     span = float(np.ptp(every)) if curve.bounds is None else curve.bounds[1] - curve.bounds[0]
     span = span or max(float(np.abs(every).max()), 1.0)
-    variance = noise_scale(curve) if noise_variance is None else noise_variance
+    variance = noise_variance
+    if variance is None:
+        variance = noise_scale(curve, wild=inflation is not None)
     scale = max(math.sqrt(variance), _LEAST_NOISE * span)
     spread = float(np.subtract(*np.quantile(every, (0.95, 0.05)))) if every.size > 8 else float(np.ptp(every))
     spread = max(spread, 3.0 * scale, 1e-3 * span)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +18,8 @@ from scalerl_lab.fit.posterior import Axes, Draws, draw_posterior, locate
 from scalerl_lab.fit.prediction import Prediction
 from scalerl_lab.fit.shape import blocks_identification, recognise
 from scalerl_lab.records import FitStatus, Shape
+
+_MOSTLY_LAWFUL = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,21 @@ def fit_posterior(curve: Curve, *, limits: Limits | None = None) -> LawFit:
 
 def judged(curve: Curve, problem: Problem, draws: Draws, limits: Limits) -> LawFit:
     """The fit with its shape and its status: of another shape the law's ceiling is not believed."""
+    draws = _as_wandered(problem, draws)
     status, why = identify(curve, draws, limits)
     shape, reason = recognise(curve, residuals(problem, draws))
     if status is FitStatus.IDENTIFIED and blocks_identification(shape):
         status, why = FitStatus.NOT_IDENTIFIED, reason
     return LawFit(curve, status, why[0].upper() + why[1:], shape, problem, draws)
+
+
+def _as_wandered(problem: Problem, draws: Draws) -> Draws:
+    """Draws without the law with A from where the curve has wandered to by the window's end."""
+    if np.mean(draws.lawful) > _MOSTLY_LAWFUL:
+        return draws
+    end = predict(problem, draws, [problem.curve.compute[-1]]).mean[:, 0]
+    later = problem.inside(end + draws.slope * math.log(10.0))
+    return replace(draws, A=np.where(draws.lawful, draws.A, later))
 
 
 def residuals(problem: Problem, draws: Draws) -> Floats:

@@ -123,21 +123,24 @@ def average(curve: Curve) -> Points:
         mean(curve.value),
         np.sqrt(mean(relative**2) / count),
         count.astype(np.float64),
-        *_scatter(curve.value / relative, edges),
+        *_scatter(curve.value, relative, mean(curve.value), edges),
     )
 
 
-def _scatter(values: Floats, edges: Integers) -> tuple[float, float]:
+def _scatter(values: Floats, relative: Floats, means: Floats, edges: Integers) -> tuple[float, float]:
     """(sum of squares, its degrees of freedom) of differences between neighbours that share a mean.
 
-    Half a squared difference is sigma^2 (1 - rho) on average. Neighbouring differences share a point, so
-    that each tells as much as two thirds of an independent one. Single wild points are held back.
+    Half a squared difference, the curve's own slope taken out, is sigma^2 (1 - rho) on average. Neighbouring
+    differences share a point, so that each tells as much as two thirds of an independent one. Single wild
+    points are held back.
     """
-    within = np.ones(values.size - 1, dtype=bool)
-    within[edges[1:] - 1] = False
-    half = np.diff(values)[within] ** 2 / 2.0
-    if half.size == 0:
+    bin_of = np.searchsorted(edges, np.arange(values.size - 1), side="right") - 1
+    within = np.searchsorted(edges, np.arange(1, values.size), side="right") - 1 == bin_of
+    if not within.any():
         return 0.0, 0.0
+    slope = np.gradient(means, edges + 0.5 * np.diff(np.append(edges, values.size)))
+    size = np.sqrt((relative[1:] ** 2 + relative[:-1] ** 2) / 2.0)
+    half = (((np.diff(values) - slope[bin_of]) / size)[within]) ** 2 / 2.0
     typical = float(np.median(half)) / 0.455
     if typical > 0.0:
         half = np.minimum(half, _WILD * typical)
@@ -210,11 +213,12 @@ def _correlation(rho: float, distance: Floats, count: Floats) -> Floats:
     return averaged
 
 
-def noise_scale(curve: Curve) -> float:
+def noise_scale(curve: Curve, *, wild: bool = False) -> float:
     """A first guess of a point's noise variance: from standard errors, else from second differences.
 
     Second differences of neighbours cancel a local trend; their variance is 6 times a point's. The
-    median of their squares and their mean are averaged: one is robust, the other sees rare jumps.
+    median of their squares and their mean are averaged: one is robust, the other sees rare jumps. Of a curve
+    with ``wild`` points only the robust one counts.
     """
     if curve.se is not None:
         # Training adds about as much as sampling: published residuals are 1 to 8 times the sampling variance.
@@ -224,4 +228,4 @@ def noise_scale(curve: Curve) -> float:
         return 0.0
     second = y[:-2] - 2.0 * y[1:-1] + y[2:]
     robust = (float(np.median(np.abs(second))) / 0.6745) ** 2
-    return (robust + float(np.mean(second**2))) / 12.0
+    return robust / 6.0 if wild else (robust + float(np.mean(second**2))) / 12.0

@@ -10,6 +10,8 @@ from scalerl_lab.fit.posterior import Axes, most_probable
 
 _FAR = 3.5
 """Robust standard scores beyond which a point is an outlier."""
+_LEAST_TYPICAL = 0.2
+"""Residuals below this share of the noise's first guess are no measure of what is far."""
 _LEAST_POINTS = 8
 _MOST = 0.15
 """Share of points beyond which they are no outliers but the curve's nature."""
@@ -25,19 +27,19 @@ def inflation(problem: Problem, axes: Axes) -> Floats | None:
     if num < _LEAST_POINTS:
         return None
     score = _leave_one_out(problem, axes)
-    typical = float(np.median(score)) / 0.6745
-    if typical <= 0.0:
+    typical = max(float(np.median(np.abs(score))) / 0.6745, _LEAST_TYPICAL)
+    far = np.where(np.abs(score) > _FAR * typical, np.sign(score), 0.0)
+    beside = np.append(far[1:], 0.0), np.append(0.0, far[:-1])
+    # Neighbours that lie off on the same side are a step of the curve.
+    alone = (far != 0.0) & (far != beside[0]) & (far != beside[1])
+    if not alone.any() or alone.mean() > _MOST:
         return None
-    score = score / typical
-    far = score > _FAR
-    if not far.any() or far.mean() > _MOST:
-        return None
-    factors: Floats = np.where(far, score, 1.0)
+    factors: Floats = np.where(alone, np.abs(score) / typical, 1.0)
     return factors
 
 
 def _leave_one_out(problem: Problem, axes: Axes) -> Floats:
-    """[N] absolute leave-one-out residuals over their standard deviation, up to a common factor."""
+    """[N] leave-one-out residuals over their standard deviation, in units of the first guess of the noise."""
     component, cell = most_probable(problem, axes)
     log_C, log_B = axes.cells()
     form = law_forms(problem, log_C[cell : cell + 1], log_B[cell : cell + 1]).form[0]
@@ -48,5 +50,5 @@ def _leave_one_out(problem: Problem, axes: Axes) -> Floats:
     hat = design @ np.linalg.solve(design.T @ design + prior, design.T)
     precision = root.T @ (np.eye(num) - hat) @ root
     y = (problem.points.y - problem.start) / problem.scale
-    scores: Floats = np.abs(precision @ y) / np.sqrt(np.maximum(np.diag(precision), 1e-300))
+    scores: Floats = (precision @ y) / np.sqrt(np.maximum(np.diag(precision), 1e-300))
     return scores

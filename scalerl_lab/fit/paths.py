@@ -7,6 +7,8 @@ the more, the more structured the residuals are (``noise.KINDS``).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -89,7 +91,9 @@ def _carried(problem: Problem, rho: float, x: Floats) -> tuple[Floats, Floats]:
     steps = np.maximum((x - 1.0) / gap * count, 1.0)
     covariance = np.where(x > 1.0, float(np.mean(rho ** np.arange(int(count)))) * rho**steps, 0.0)
     variance = mean_noise(rho, count)[0] / count
-    return covariance / variance, np.minimum(covariance**2 / variance, 0.99)
+    # A last point of more noise than is typical, or an outlier, says less of the next.
+    noisier = float(points.sd[-1]) * math.sqrt(float(points.count[-1]))
+    return covariance / variance / noisier, np.minimum(covariance**2 / variance, 0.99)
 
 
 def _walk(steps: Floats, variance: Floats) -> Floats:

@@ -7,7 +7,7 @@ A run has shape theta = (A, log B, log C_mid). Seeds scatter about their arm, ar
 each of the three on its own. The second kind of arm is one that differs as ablations seldom do; it keeps
 one bad arm from widening what is said of all others.
 
-Priors (units of value: the span of possible values, or of those seen):
+Priors (units of value: the span of possible values, or five times that of values seen):
 
 - mu: those of a curve alone (``posterior``), C_mid relative to the furthest compute of all runs, the gain
   within it flat.
@@ -90,6 +90,11 @@ class Unit:
     bounds: tuple[float, float] | None
     level: tuple[float, float]
     """(centre, standard deviation) of where ceilings may lie, without bounds."""
+
+    @property
+    def level_in_unit(self) -> tuple[float, float]:
+        """The same in the unit."""
+        return self.level[0] / self.value, self.level[1] / self.value
 
 
 @dataclass(frozen=True, slots=True)

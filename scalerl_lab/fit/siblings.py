@@ -340,7 +340,9 @@ def _unit(curves: Sequence[Curve]) -> Unit:
     span = float(np.ptp(values)) if bounds is None else bounds[1] - bounds[0]
     span = span or max(float(np.abs(values).max()), 1.0)
     last = max(float(curve.compute[-1]) for curve in curves)
-    return Unit(span, last, bounds, (float(np.median(values)), 3.0 * span))
+    # The published gain of 0.2 is a fifth of what a pass rate can be.
+    value = span if bounds is not None else 5.0 * span
+    return Unit(value, last, bounds, (float(np.median(values)), 3.0 * span))
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +367,7 @@ def _share_shape(runs: list[_Run], arms: Integers, unit: Unit) -> tuple[list[_Ru
     Where the approximation is poor, as while all runs are young, it is annealed into the posterior.
     """
     tables = [run.table() for run in runs]
-    level = (0.5 * sum(unit.bounds) / unit.value, 0.35) if unit.bounds is not None else unit.level
+    level = (0.5 * sum(unit.bounds) / unit.value, 0.35) if unit.bounds is not None else unit.level_in_unit
     target = _Target(tables, sites_of(tables, unit, *_first_reference(tables, unit)), arms, unit)
     coordinates = search(*_box(tables, unit), _NUM_SEARCHED)
     drawn, log_weight = target.at(coordinates, 0)
