@@ -12,9 +12,11 @@ import numpy as np
 from scalerl_lab.config.profile import FlopsMeter
 from scalerl_lab.config.recipe import ChainArithmetic, Evaluation, LlamaModel, Recipe
 from scalerl_lab.config.sweep import Arm, Budget, LeaveOneOut, Rule, Sweep
-from scalerl_lab.fit import FittedCurve, fit_curve, interval_of
+from scalerl_lab.decide import decide
+from scalerl_lab.fit import ArmDraws, FittedCurve, PooledCeiling, fit_curve, interval_of
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.records import (
+    Decision,
     EvalPoint,
     Fit,
     FitStatus,
@@ -126,3 +128,28 @@ def too_few() -> FittedCurve:
 def with_points(fitted: FittedCurve, points: Sequence[EvalPoint]) -> FittedCurve:
     """The same fit over other points."""
     return dataclasses.replace(fitted, points=tuple(points))
+
+
+def arm_of(seeds: Sequence[FittedCurve], shuffle: int) -> PooledCeiling | None:
+    """An arm whose ceiling is the mean of its seeds', all of them independent."""
+    drawn = [seed.draws for seed in seeds if seed.draws is not None]
+    if not drawn:
+        return None
+    rng = np.random.default_rng(shuffle)
+    A = np.mean([rng.permutation(draws.A) for draws in drawn], axis=0)
+    law = ArmDraws(drawn[0].r0, A, drawn[0].B, drawn[0].C_mid)
+    return PooledCeiling(law, len(drawn), any(seed.identified for seed in seeds))
+
+
+def decide_on(
+    run: RunState,
+    fitted: FittedCurve,
+    siblings: Sequence[FittedCurve],
+    controls: Sequence[FittedCurve],
+    *,
+    sweep: Sweep,
+    free_gpu_hours: float,
+) -> Decision:
+    """The decision where the arm's ceiling is that of the run and its siblings."""
+    arm, control = arm_of([fitted, *siblings], 1), arm_of(controls, 2)
+    return decide(run, fitted, arm, control, sweep=sweep, free_gpu_hours=free_gpu_hours)

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from scalerl_lab.decide import decide
-from scalerl_lab.fit import FittedCurve, fit_curve
+from scalerl_lab.decide import decide, find_divergence
+from scalerl_lab.fit import SweepRun, fit_sweep
 from scalerl_lab.records import Action, Cause, EvalPoint, Role
 from tests.decide.states import BUDGET, run_state, sweep
 from tests.fit.curves import point, simulate
@@ -46,21 +46,32 @@ def killed_in_a_sweep(rng: np.random.Generator) -> dict[str, tuple[Cause, float]
     runs |= {arm: simulate(rng, **law) for arm, law in (PUBLISHED | WORSE).items()}
     runs["collapse"] = collapsing(rng)
     killed: dict[str, tuple[Cause, float]] = {}
+    ended: dict[str, int] = {}
     rule = sweep().rule
     for num in LOOKS:
-        fits: dict[str, FittedCurve] = {
-            name: fit_curve(name, points[:num], fit_start_gpu_hours=1500.0, rule=rule)
-            for name, points in runs.items()
-            if name not in killed
-        }
-        controls = [fit for name, fit in fits.items() if name.startswith("control")]
-        for name, fit in fits.items():
-            role = Role.CONTROL if name.startswith("control") else Role.ARM
-            state = run_state(runs[name][:num], role=role, arm=name)
-            decision = decide(state, fit, [], controls, sweep=sweep(), free_gpu_hours=0.0)
+        # Runs that were killed have no more points; what they showed stays.
+        seen = {name: points[: ended.get(name, num)] for name, points in runs.items()}
+        found = fit_sweep(
+            [SweepRun(name, _arm(name), points) for name, points in seen.items()],
+            fit_start_gpu_hours=1500.0,
+            rule=rule,
+            apart=[name for name, points in seen.items() if find_divergence(points, rule.divergence)],
+        )
+        for name, points in seen.items():
+            if name in killed:
+                continue
+            arm = _arm(name)
+            state = run_state(points, role=Role.CONTROL if arm == "control" else Role.ARM, arm=arm)
+            ceilings = found.arms.get(arm), found.arms.get("control")
+            decision = decide(state, found.runs[name], *ceilings, sweep=sweep(), free_gpu_hours=0.0)
             if decision.action is Action.KILL:
                 killed[name] = (decision.cause, decision.gpu_hours / BUDGET)
+                ended[name] = num
     return killed
+
+
+def _arm(name: str) -> str:
+    return "control" if name.startswith("control") else name
 
 
 def test_ties_are_spared_and_the_worse_arms_killed_in_time() -> None:
