@@ -99,7 +99,7 @@ def log_cells(table: Table, mean: Array, var: Array) -> Array:
     total: Array = table.log_scale + table.log_weight
     total = total + stats.norm.logpdf(table.A, mean[0], np.sqrt(wide[0] + table.var_A))
     total = total + stats.norm.logpdf(table.log_B, mean[1], math.sqrt(wide[1]))
-    total = total + stats.norm.logpdf(table.log_C, mean[2], math.sqrt(wide[2]))
+    total += stats.norm.logpdf(table.log_C, mean[2], math.sqrt(wide[2]))
     return total
 
 
