@@ -27,7 +27,7 @@ WORSE = {
     "worse-by-6": {"A": 0.55, "B": 1.9, "C_mid": 2542.0},
     "worse-by-12": {"A": 0.49, "B": 1.9, "C_mid": 2542.0},
 }
-LOOKS = range(15, 63, 6)
+LOOKS = range(15, 63, 8)
 """Numbers of points at which a decision is taken, up to the budget."""
 
 
@@ -75,7 +75,7 @@ def _arm(name: str) -> str:
 
 
 def test_ties_are_spared_and_the_worse_arms_killed_in_time() -> None:
-    rng, num = np.random.default_rng(2026), 4
+    rng, num = np.random.default_rng(2026), 3
     kills: Counter[str] = Counter()
     shares: dict[str, list[float]] = {arm: [] for arm in WORSE}
     for _ in range(num):

@@ -1,136 +1,86 @@
-"""Ceilings pooled over seeds, differences, and refits at a common ceiling."""
+"""Ceilings of arms from draws, their difference, and refits at a common ceiling."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalerl_lab.config.sweep import Rule
-from scalerl_lab.fit import FittedCurve, PooledCeiling, ceiling_difference, fit_curve, pool, refit_at_ceiling
-from scalerl_lab.records import FitStatus
+from scalerl_lab.fit import ArmDraws, Difference, PooledCeiling, ceiling_difference, refit_at_ceiling
 from tests.fit.curves import GOLDEN_R0, golden_points, point, simulate
 
-
-def normal_ceiling(mean: float, sd: float, *, identified: bool = True) -> FittedCurve:
-    """A fit whose ceiling is normal."""
-    curve = fit_curve("seed", golden_points(), fit_start_gpu_hours=900.0, rule=Rule())
-    assert curve.draws is not None
-    ranks = (np.arange(4096) + 0.5) / 4096
-    normal = np.sort(np.random.default_rng(0).normal(size=400_000))[(ranks * 400_000).astype(int)]
-    draws = dataclasses.replace(curve.draws, A=np.clip(mean + sd * normal, 0.0, 1.0))
-    status = FitStatus.IDENTIFIED if identified else FitStatus.NOT_IDENTIFIED
-    return dataclasses.replace(curve, draws=draws, fit=dataclasses.replace(curve.fit, status=status))
+K = 1024
 
 
-def pooled(*ceilings: FittedCurve) -> PooledCeiling:
-    """A pool that exists."""
-    found = pool(ceilings)
-    assert found is not None
-    return found
+def ceiling(draws: np.ndarray, *, identified: bool = True) -> PooledCeiling:
+    """An arm of which only the ceiling is uncertain."""
+    ones = np.ones(draws.size)
+    return PooledCeiling(ArmDraws(0.4 * ones, draws, 1.9 * ones, 2500.0 * ones), 1, identified)
 
 
-def half80(found: PooledCeiling) -> float:
-    """Half of the 80 % interval."""
-    return (found.interval.high80 - found.interval.low80) / 2.0
-
-
-def test_one_seed_is_as_wide_as_its_fit_and_the_spread_together() -> None:
-    found = pooled(normal_ceiling(0.6, 0.02))
-    rng, num = np.random.default_rng(1), 200_000
-    spread = 0.01 * np.exp(0.7 * rng.normal(size=num)) * rng.normal(size=num)
-    expected = np.quantile(0.02 * rng.normal(size=num) + spread, 0.9)
-    assert found.interval.median == pytest.approx(0.6, abs=0.001)
-    assert half80(found) == pytest.approx(expected, rel=0.05)
-    assert found.num_seeds == 1
-    assert found.identified
-
-
-def test_three_alike_seeds_narrow_the_ceiling_by_about_their_root() -> None:
-    one, three = pooled(normal_ceiling(0.6, 0.03)), pooled(*3 * [normal_ceiling(0.6, 0.03)])
-    assert three.interval.median == pytest.approx(0.6, abs=0.001)
-    assert half80(three) < half80(one) / 3.0**0.5 * 1.05
-    assert half80(three) > 1.2816 * 0.03 / 3.0**0.5
-
-
-def test_seeds_that_disagree_widen_the_ceiling() -> None:
-    alike = pooled(normal_ceiling(0.600, 0.003), normal_ceiling(0.601, 0.003), normal_ceiling(0.599, 0.003))
-    apart = pooled(normal_ceiling(0.57, 0.003), normal_ceiling(0.60, 0.003), normal_ceiling(0.63, 0.003))
-    assert half80(apart) > 2.0 * half80(alike)
-    assert apart.interval.median == pytest.approx(0.6, abs=0.002)
-
-
-def test_the_sharper_seed_weighs_more() -> None:
-    found = pooled(normal_ceiling(0.60, 0.005), normal_ceiling(0.70, 0.1))
-    assert found.interval.median == pytest.approx(0.60, abs=0.006)
-
-
-def test_seeds_not_identified_are_left_out_where_one_is() -> None:
-    known, unknown = normal_ceiling(0.6, 0.01), normal_ceiling(0.9, 0.01, identified=False)
-    assert pooled(known, unknown).interval == pooled(known).interval
-    assert pooled(known, unknown).num_seeds == 1
-    alone = pooled(unknown)
-    assert not alone.identified
-    assert alone.interval.median == pytest.approx(0.9, abs=0.002)
-
-
-def test_nothing_to_pool() -> None:
-    few = fit_curve("few", [point(0, 0.0, 0.4)], fit_start_gpu_hours=0.0, rule=Rule())
-    assert pool([]) is None
-    assert pool([few]) is None
-    assert pooled(few, normal_ceiling(0.6, 0.01)).num_seeds == 1
-
-
-def test_contradicting_seeds_do_not_break_it() -> None:
-    found = pooled(normal_ceiling(0.0, 0.0), normal_ceiling(1.0, 0.0))
-    assert 0.0 <= found.interval.low95 <= found.interval.high95 <= 1.0
-
-
-def test_pooled_draws_follow_the_interval() -> None:
-    found = pooled(normal_ceiling(0.6, 0.02), normal_ceiling(0.62, 0.02))
-    draws = found.draws(2000, seed=4)
-    assert np.quantile(draws, [0.1, 0.5, 0.9]) == pytest.approx(
-        [found.interval.low80, found.interval.median, found.interval.high80], abs=0.001
+def test_the_interval_is_that_of_the_draws() -> None:
+    found = ceiling(np.linspace(0.5, 0.7, 1001))
+    interval = found.interval
+    assert (interval.low95, interval.low80, interval.median, interval.high80, interval.high95) == (
+        pytest.approx((0.505, 0.52, 0.6, 0.68, 0.695))
     )
-    assert np.array_equal(draws, found.draws(2000, seed=4))
-    assert not np.array_equal(draws, found.draws(2000, seed=5))
+    assert found.draws is found.law.A
 
 
-def test_the_difference_is_that_of_independent_ceilings() -> None:
-    found = ceiling_difference(pooled(normal_ceiling(0.55, 0.02)), pooled(normal_ceiling(0.60, 0.02)))
-    assert found.interval.median == pytest.approx(-0.05, abs=0.001)
-    rng, num = np.random.default_rng(2), 200_000
-    spread = 0.01 * np.exp(0.7 * rng.normal(size=num))
-    noise = np.hypot(0.02, spread) * (rng.normal(size=num) - rng.normal(size=num))
-    half = (found.interval.high80 - found.interval.low80) / 2.0
-    assert half == pytest.approx(np.quantile(noise, 0.9), rel=0.05)
-    assert found.probability_below(-0.05) == pytest.approx(0.5, abs=0.02)
+def test_what_both_share_cancels_in_the_difference() -> None:
+    rng = np.random.default_rng(0)
+    common, own = 0.05 * rng.normal(size=K), 0.002 * rng.normal(size=K)
+    joint = ceiling_difference(ceiling(0.55 + common + own), ceiling(0.60 + common))
+    shuffled = ceiling_difference(ceiling(0.55 + common + own), ceiling(0.60 + rng.permutation(common)))
+    assert joint.interval.median == pytest.approx(-0.05, abs=0.0005)
+    assert (joint.interval.high80 - joint.interval.low80) / 2.0 == pytest.approx(1.2816 * 0.002, rel=0.1)
+    assert (shuffled.interval.high80 - shuffled.interval.low80) / 2.0 == pytest.approx(
+        1.2816 * 0.05 * math.sqrt(2.0), rel=0.1
+    )
+
+
+def test_probabilities_follow_the_normal_that_was_drawn_from() -> None:
+    rng = np.random.default_rng(1)
+    found = Difference(-0.03 + 0.01 * rng.normal(size=100 * K))
+    # Phi(1), Phi(0), and what is left of it.
+    assert found.probability_below(-0.02) == pytest.approx(0.8413, abs=0.005)
+    assert found.probability_below(-0.03) == pytest.approx(0.5, abs=0.005)
     assert found.probability_below(-0.02) + found.probability_above(-0.02) == pytest.approx(1.0)
 
 
-def test_the_spread_is_learnt_from_the_control_for_an_arm_of_one_seed() -> None:
-    arm = pooled(normal_ceiling(0.55, 0.003))
-    quiet = pooled(*(normal_ceiling(0.6 + shift, 0.003) for shift in (-0.001, 0.0, 0.001)))
-    noisy = pooled(*(normal_ceiling(0.6 + shift, 0.003) for shift in (-0.04, 0.0, 0.04)))
-    assert ceiling_difference(arm, quiet).probability_below(-0.02) > 0.97
-    assert ceiling_difference(arm, noisy).probability_below(-0.02) < 0.9
+def test_probabilities_have_no_steps() -> None:
+    rng = np.random.default_rng(2)
+    found = Difference(0.01 * rng.normal(size=K))
+    bounds = np.linspace(-0.02, 0.02, 4001)
+    steps = np.diff([found.probability_below(float(bound)) for bound in bounds])
+    assert steps.min() > 0.0
+    # One draw of 1,024 would be a step of 0.001; the density of the normal at 0 makes 0.0004.
+    assert steps.max() < 1.3 * 0.3989 * 1e-5 / 0.01
 
 
-def test_an_arm_against_itself_is_neither_below_nor_above() -> None:
-    arm = pooled(normal_ceiling(0.6, 0.01))
-    found = ceiling_difference(arm, arm)
-    assert found.interval.median == pytest.approx(0.0, abs=1e-3)
-    assert found.probability_below(0.0) == pytest.approx(0.5, abs=1e-3)
+def test_draws_that_are_all_alike_are_a_certainty() -> None:
+    found = Difference(np.full(K, -0.05))
+    assert found.probability_below(-0.02) == 1.0
+    assert found.probability_below(-0.06) == 0.0
+
+
+def test_infinite_draws_count_on_their_side() -> None:
+    draws = np.concatenate([np.full(10, -np.inf), np.zeros(70), np.full(20, np.inf)])
+    found = Difference(draws)
+    assert found.probability_below(1.0) == pytest.approx(0.8)
+    assert found.probability_below(-1.0) == pytest.approx(0.1)
+    assert found.probability_above(1.0) == pytest.approx(0.2)
+    assert Difference(np.full(5, np.inf)).probability_below(0.0) == 0.0
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.floats(0.1, 0.9), st.floats(0.0, 0.2), st.floats(-0.3, 0.3), st.floats(0.0, 0.3))
-def test_more_margin_is_never_more_probable(mean: float, sd: float, shift: float, margin: float) -> None:
-    found = ceiling_difference(pooled(normal_ceiling(mean + shift, sd)), pooled(normal_ceiling(mean, sd)))
-    assert found.probability_below(-margin) >= found.probability_below(-margin - 0.01) - 1e-12
+@given(st.floats(-0.3, 0.3), st.floats(0.0, 0.2), st.floats(0.0, 0.3), st.integers(0, 99))
+def test_more_margin_is_never_more_probable(shift: float, sd: float, margin: float, seed: int) -> None:
+    found = Difference(shift + sd * np.random.default_rng(seed).normal(size=64))
+    assert found.probability_below(-margin) >= found.probability_below(-margin - 0.01)
     assert 0.0 <= found.probability_below(-margin) <= 1.0
 
 
