@@ -40,6 +40,7 @@ _SEED_LOG_SD = 0.5
 _ROUGH = np.array([0.05, 0.4, 0.5])
 _ODD_WEIGHT, _ODD_FACTOR = 0.1, 8.0
 _PROPOSAL_DEGREES = 6.0
+_FARTHEST = 50.0
 _LEAST_SD = np.array([0.002, 0.02, 0.03, 0.05, 0.05, 0.05, 0.05])
 
 
@@ -65,6 +66,12 @@ class Table:
     """Evidence that the run follows no law."""
     place: Integers
     """[Q] of the cells among those of the run's axes."""
+    log_share: Floats
+    """[Q] log share of the whole gain that each cell gains within the run's window."""
+    size: float
+    """Noise of a point, in units of value: what A is counted in where digits are few."""
+    lawful: float = 0.0
+    """Probability by the run's own points that it follows the law."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +149,12 @@ def particles_of(coordinates: Floats, unit: Unit) -> Particles:
 
 def log_prior(coordinates: Floats, unit: Unit) -> Floats:
     """[K] log density of mu's prior, up to a constant."""
-    A, log_B, log_C = coordinates[:, :3].T
+    log_B, log_C = np.clip(coordinates[:, 1:3], -_FARTHEST, _FARTHEST).T
     total: Floats = -0.5 * ((log_B - math.log(_B_MEDIAN)) / _B_LOG_SD) ** 2
     total += -0.5 * ((log_C - math.log(MIDPOINT_MEDIAN)) / MIDPOINT_LOG_SD) ** 2
     # Those of the spreads are in the proposal.
     total += np.log(np.maximum(gain_share(1.0, np.exp(log_B), np.exp(log_C)), 1e-12))
-    value = A * unit.value
+    value = coordinates[:, 0] * unit.value
     if unit.bounds is None:
         total += -0.5 * ((value - unit.level[0]) / unit.level[1]) ** 2
     else:
@@ -230,7 +237,9 @@ def _draw_run(
         var_A = np.where(is_odd, _ODD_FACTOR**2, 1.0) * arm_var[:, 0] + seed_var[:, 0]
     log_all = np.logaddexp(log_law, table.log_other)
     np.add(drawn.log_evidence, log_all, out=drawn.log_evidence)
-    drawn.lawful[:, run] = np.log(rng.random(num)) < log_law - log_all
+    # Siblings may confirm that a run follows the law; that it differs from them says nothing against it.
+    lawful = np.maximum(np.exp(log_law - log_all), table.lawful)
+    drawn.lawful[:, run] = rng.random(num) < lawful
     cell = _pick(weight, rng.random((num, 1)))
     drawn.cell[:, run] = cell
     drawn.prior_mean[:, run], drawn.prior_sd[:, run] = mean[:, 0], np.sqrt(var_A)
@@ -295,8 +304,8 @@ def _weigh(table: Table, mean: Floats, var: Floats) -> tuple[NDArray[np.float32]
     var_B, var_C = var[:, 1] + table.step[0] ** 2 / 12.0, var[:, 2] + table.step[1] ** 2 / 12.0
     # Single precision is far finer than the noise of K particles, and half the work.
     single = np.float32
-    var_A = var[:, 0, None].astype(single) + table.var_A.astype(single)
-    off = table.A.astype(single) - mean[:, 0, None].astype(single)
+    var_A = ((var[:, 0, None] + table.var_A) / table.size**2).astype(single)
+    off = ((table.A - mean[:, 0, None]) / table.size).astype(single)
     log_weight = table.log_weight.astype(single) - single(0.5) * (np.log(var_A) + off * off / var_A)
     off = table.log_B.astype(single) - mean[:, 1, None].astype(single)
     log_weight -= (0.5 / var_B)[:, None].astype(single) * (off * off)
@@ -304,7 +313,9 @@ def _weigh(table: Table, mean: Floats, var: Floats) -> tuple[NDArray[np.float32]
     log_weight -= (0.5 / var_C)[:, None].astype(single) * (off * off)
     top = log_weight.max(axis=1)
     weight = np.exp(log_weight - top[:, None])
-    norm = table.log_scale - 0.5 * np.log(var_B * var_C) - 1.5 * math.log(2.0 * math.pi)
+    norm = (
+        table.log_scale - math.log(table.size) - 0.5 * np.log(var_B * var_C) - 1.5 * math.log(2.0 * math.pi)
+    )
     return weight, top + np.log(weight.sum(axis=1, dtype=np.float64)) + norm
 
 
@@ -471,12 +482,15 @@ class Bell:
 
 
 def search(low: Floats, high: Floats, num: int) -> Floats:
-    """[num, 7] coordinates that fill a box of mu [3], with wide spreads: where to begin."""
+    """[num, 7] coordinates: mu fills a box, the spreads are of their prior: where to begin."""
+    from scipy import special
     from scipy.stats import qmc
 
-    mean = low + (high - low) * qmc.Sobol(3, rng=np.random.default_rng(11)).random(num)
-    spread = np.broadcast_to(np.log(1.5 * _SPREAD_MEDIAN), (num, 3))
-    return np.concatenate([mean, spread, np.zeros((num, 1))], axis=1)
+    uniform = qmc.Sobol(7, rng=np.random.default_rng(11)).random(num) * (1 - 1e-9) + 5e-10
+    normal = special.ndtri(uniform[:, 3:])
+    mean = low + (high - low) * uniform[:, :3]
+    log_spread = np.log(1.5 * _SPREAD_MEDIAN) + normal[:, :3] @ _SPREAD_ROOT.T
+    return np.concatenate([mean, log_spread, _SEED_LOG_SD * normal[:, 3:]], axis=1)
 
 
 def log_spread_prior(coordinates: Floats) -> Floats:

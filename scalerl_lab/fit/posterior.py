@@ -117,7 +117,7 @@ def locate(problem: Problem) -> Axes:
     for shape in (_COARSE, _FINE):
         log_C, log_B = axes.cells()
         found = evaluate(problem, law_forms(problem, log_C, log_B), probes)
-        log_weight = np.logaddexp.reduce(_bounded(problem, found), axis=0) + shape_log_prior(log_C, log_B)
+        log_weight = np.logaddexp.reduce(bounded(problem, found), axis=0) + shape_log_prior(log_C, log_B)
         axes = axes.close_in(log_weight, shape)
     return axes
 
@@ -169,7 +169,7 @@ def draw_posterior(
     cells = evaluate(problem, law_forms(problem, log_C, log_B), chosen)
     log_prior = shape_log_prior(log_C, log_B) + axes.log_area()
     if ceiling is None:
-        log_law = _bounded(problem, cells) + log_prior + math.log(LAW_WEIGHT)
+        log_law = bounded(problem, cells) + log_prior + math.log(LAW_WEIGHT)
         others = without_law(problem, (1.0 - LAW_WEIGHT) / 2.0)
     else:
         log_law = _held(problem, cells, (ceiling - problem.start) / problem.scale) + log_prior
@@ -252,7 +252,7 @@ def without_law(problem: Problem, weight: float) -> WithoutLaw:
         level,
         trend,
         level.log_weight + math.log(weight),
-        _bounded(problem, trend)[:, 0] + math.log(weight),
+        bounded(problem, trend)[:, 0] + math.log(weight),
     )
 
 
@@ -318,7 +318,7 @@ def draw_level(
     return value, value, problem.scale * np.sqrt(sigma2)
 
 
-def _bounded(problem: Problem, cells: Cells) -> Floats:
+def bounded(problem: Problem, cells: Cells) -> Floats:
     """Log evidence with A within the bounds."""
     if not math.isfinite(problem.low):
         return cells.log_weight
@@ -332,9 +332,9 @@ def _bounded(problem: Problem, cells: Cells) -> Floats:
     inside = np.where(
         low > 0.0, special.ndtr(-low) - special.ndtr(-high), special.ndtr(high) - special.ndtr(low)
     )
-    bounded = cells.log_weight.copy()
-    bounded[near] += np.log(np.maximum(inside, 1e-300))
-    return bounded
+    log_weight = cells.log_weight.copy()
+    log_weight[near] += np.log(np.maximum(inside, 1e-300))
+    return log_weight
 
 
 def _at_ceiling(problem: Problem, axes: Axes, ceiling: float) -> Axes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,7 @@ from scalerl_lab.fit.posterior import (
     LAW_WEIGHT,
     Axes,
     Draws,
+    bounded,
     components_that_matter,
     draw_linear,
     locate,
@@ -65,6 +66,9 @@ _MOST_STEPS, _FINAL_MOVES, _STEP, _WIDENING = 14, 6, 0.6, 1.7
 _SHAPE = (24, 18)
 _KEEP_LOG_WEIGHT = 10.0
 _MOST_NOISE_DEGREES = 20.0
+_OTHER_NOISE = 2.5
+"""Distance in log variance from the median run beyond which noise is of another size."""
+_MOST_LOG_ODDS = 500.0
 _PRIOR_COUNT = 10.0
 """As how many runs the prior of the law's holding counts."""
 _OWN_KIND = 0.05
@@ -126,7 +130,7 @@ def fit_siblings(
         return Siblings(tuple(fits), {})
     labels = list(dict.fromkeys(names[i] for i in seen))
     arm_of = np.array([labels.index(names[i]) for i in seen])
-    runs = _share_noise([_Run.of(curves[i]) for i in seen])
+    runs = _share_noise([_Run.of(*ready(curves[i]), LAW_WEIGHT) for i in seen])
     runs, drawn = _share_shape(runs, arm_of, _unit([curves[i] for i in seen]))
     shown = float(np.median([run.last for run in runs])) if len(runs) > 1 else 0.0
     for place, i in enumerate(seen):
@@ -150,19 +154,27 @@ class _Run:
     components: Integers
     cells: Cells
     law_weight: float
+    lawful: float
+    """Probability by the run's own points that it follows the law."""
 
     @classmethod
-    def of(cls, curve: Curve) -> _Run:
-        problem, axes = ready(curve)
-        return cls.at(problem, axes, LAW_WEIGHT)
+    def of(cls, problem: Problem, axes: Axes, law_weight: float) -> _Run:
+        """With the axes of the run alone."""
+        run = cls.at(problem, axes, law_weight, math.nan)
+        log_C, log_B = axes.cells()
+        alone = bounded(problem, run.cells) + shape_log_prior(log_C, log_B) + axes.log_area()
+        log_law = float(np.logaddexp.reduce(alone, axis=None)) + math.log(law_weight)
+        others = without_law(problem, (1.0 - law_weight) / 2.0)
+        log_other = float(np.logaddexp.reduce(np.append(others.log_level, others.log_trend)))
+        return replace(run, lawful=1.0 / (1.0 + math.exp(min(log_other - log_law, _MOST_LOG_ODDS))))
 
     @classmethod
-    def at(cls, problem: Problem, axes: Axes, law_weight: float) -> _Run:
+    def at(cls, problem: Problem, axes: Axes, law_weight: float, lawful: float) -> _Run:
         """With the cells of these axes."""
         log_C, log_B = axes.cells()
         components = components_that_matter(problem, log_C, log_B)
         cells = evaluate(problem, law_forms(problem, log_C, log_B), components)
-        return cls(problem, axes, components, cells, law_weight)
+        return cls(problem, axes, components, cells, law_weight, lawful)
 
     @property
     def last(self) -> float:
@@ -233,6 +245,9 @@ class _Run:
             step=(self.axes.log_B[1] - self.axes.log_B[0], self.axes.log_C[1] - self.axes.log_C[0]),
             log_other=float(np.logaddexp.reduce(np.append(others.log_level, others.log_trend))),
             place=np.flatnonzero(kept),
+            log_share=np.log(cells.share)[kept],
+            size=problem.scale,
+            lawful=self.lawful,
         )
 
     def draws(self, drawn: Drawn, run: int, shown: float) -> Draws:
@@ -281,20 +296,25 @@ def _share_noise(runs: list[_Run]) -> list[_Run]:
     kinds, law_weight = _shared_kind([run.evidence() for run in runs])
     logs = np.log([run.noise() for run in runs])
     degrees = np.array([run.problem.degrees for run in runs])
+    typical = float(np.median(logs))
     shared = []
     for place, run in enumerate(runs):
-        others = np.arange(len(runs)) != place
-        centre = float(np.average(logs[others], weights=degrees[others]))
-        scatter = float(np.average((logs[others] - centre) ** 2, weights=degrees[others]))
-        spread = max(scatter - 2.0 / float(degrees[others].mean()), 2.0 / _MOST_NOISE_DEGREES)
+        # A run whose noise is of another size neither gives nor takes.
+        others = (np.arange(len(runs)) != place) & (np.abs(logs - typical) < _OTHER_NOISE)
+        centre, freedom = None, NOISE_DEGREES
+        if others.any() and abs(logs[place] - typical) < _OTHER_NOISE:
+            centre = float(np.average(logs[others], weights=degrees[others]))
+            scatter = float(np.average((logs[others] - centre) ** 2, weights=degrees[others]))
+            spread = max(scatter - 2.0 / float(degrees[others].mean()), 2.0 / _MOST_NOISE_DEGREES)
+            freedom = max(2.0 / spread, NOISE_DEGREES)
         problem = prepare(
             run.problem.curve,
             inflation=run.problem.inflation,
-            noise_variance=math.exp(centre),
-            noise_degrees=max(2.0 / spread, NOISE_DEGREES),
+            noise_variance=None if centre is None else math.exp(centre),
+            noise_degrees=freedom,
             kind_weights=kinds,
         )
-        shared.append(_Run.at(problem, locate(problem), law_weight))
+        shared.append(_Run.of(problem, locate(problem), law_weight))
     return shared
 
 
@@ -335,7 +355,10 @@ def _by_kind(of_components: Floats) -> Floats:
 
 
 def _unit(curves: Sequence[Curve]) -> Unit:
-    bounds = curves[0].bounds
+    limits = [curve.bounds for curve in curves if curve.bounds is not None]
+    bounds = None
+    if len(limits) == len(curves):
+        bounds = min(low for low, _ in limits), max(high for _, high in limits)
     values = np.concatenate([curve.value for curve in curves])
     span = float(np.ptp(values)) if bounds is None else bounds[1] - bounds[0]
     span = span or max(float(np.abs(values).max()), 1.0)
@@ -449,7 +472,12 @@ def _narrowed(
 ) -> tuple[list[_Run], list[Table]]:
     """The runs with cells where their siblings leave them."""
     closer = [
-        _Run.at(run.problem, _closer(run, tables[place], drawn.cell[:, place], weight), run.law_weight)
+        _Run.at(
+            run.problem,
+            _closer(run, tables[place], drawn.cell[:, place], weight),
+            run.law_weight,
+            run.lawful,
+        )
         for place, run in enumerate(runs)
     ]
     return closer, [run.table() for run in closer]
@@ -476,7 +504,7 @@ def _box(tables: list[Table], unit: Unit) -> tuple[Floats, Floats]:
     shapes = []
     for table in tables:
         log_C = table.log_C - math.log(unit.last)
-        likely = table.log_weight + shape_log_prior(log_C, table.log_B)
+        likely = table.log_weight + table.log_share + shape_log_prior(log_C, table.log_B)
         kept = likely >= likely.max() - 5.0
         A = table.A if unit.bounds is None else np.clip(table.A, *unit.bounds)
         shapes.append(np.stack([A[kept] / unit.value, table.log_B[kept], log_C[kept]]))
@@ -492,7 +520,7 @@ def _first_reference(tables: list[Table], unit: Unit) -> tuple[Floats, Floats]:
     means, variances = [], []
     for table in tables:
         log_C = table.log_C - math.log(unit.last)
-        log_weight = table.log_weight + shape_log_prior(log_C, table.log_B)
+        log_weight = table.log_weight + table.log_share + shape_log_prior(log_C, table.log_B)
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()
         A = table.A if unit.bounds is None else np.clip(table.A, *unit.bounds)
