@@ -1,0 +1,116 @@
+"""What a verdict rests on: looks at the whole sweep, the run's own fit between them, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scalerl_lab.fit import FittedCurve, SweepRun, fit_sweep
+from scalerl_lab.launch import analysis
+from scalerl_lab.launch.analysis import AnalysisJob, analyse, draw, fit_alone, fit_together
+from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState
+from tests.decide.states import run_state, sweep
+from tests.fit.curves import point, simulate
+
+LOOK, BETWEEN = 39, 40
+"""Numbers of points: 9,766 GPU-hours pass 9,600, and 10,023 pass no multiple of 800."""
+
+
+def curve(seed: int, A: float = 0.61) -> tuple[EvalPoint, ...]:
+    return simulate(np.random.default_rng(seed), A=A)
+
+
+def job(num: int, *, own: float = 0.60, role: Role = Role.ARM, **more: SweepRun) -> AnalysisJob:
+    """An arm after ``num`` points beside two control seeds."""
+    points = curve(9, own)[:num]
+    runs = [SweepRun(f"control-{seed}", "control", curve(seed)[:num]) for seed in range(2)]
+    state = run_state(points, role=role)
+    runs += [SweepRun(state.planned.run_id, state.planned.arm, points), *more.values()]
+    return AnalysisJob(sweep(), state, tuple(runs), "control", 0.0)
+
+
+@pytest.fixture
+def swept(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs each joint fit had, in the order of the fits."""
+    found: list[int] = []
+    fit = fit_sweep
+
+    def counted(runs: tuple[SweepRun, ...], **how: object) -> object:
+        found.append(len(runs))
+        return fit(runs, **how)  # type: ignore[arg-type]
+
+    analysis._swept.cache_clear()
+    monkeypatch.setattr(analysis, "fit_sweep", counted)
+    return found
+
+
+def test_a_look_is_by_the_fit_of_the_sweep(swept: list[int]) -> None:
+    found = analyse(job(LOOK))
+    assert swept == [3]
+    assert (found.decision.action, found.decision.cause) == (Action.CONTINUE, Cause.WITHIN_MARGIN)
+    assert found.decision.evidence.control_ceiling is not None
+    together = fit_together(job(LOOK).runs, sweep())
+    assert found.fit == together.runs["reverted-0"].fit
+    assert found.decision.evidence.control_ceiling == together.arms["control"].interval
+    assert [forecast.gpu_hours for forecast in found.forecasts] == [16000.0]
+    # The same facts are fitted once.
+    assert swept == [3]
+
+
+def test_between_looks_it_is_by_the_runs_own_fit(swept: list[int]) -> None:
+    found = analyse(job(BETWEEN))
+    assert swept == []
+    assert found.decision.action is Action.CONTINUE
+    assert found.decision.reason.startswith("Between looks at the whole sweep, one every 800 GPU-hours")
+    assert found.fit == fit_alone("reverted-0", job(BETWEEN).run.points, sweep()).fit
+
+
+def test_a_kill_that_is_near_is_looked_at_between(swept: list[int]) -> None:
+    found = analyse(job(BETWEEN, own=0.50))
+    assert swept == [3]
+    assert (found.decision.action, found.decision.cause) == (Action.KILL, Cause.CEILING_BELOW)
+    # Of a control none is.
+    assert analyse(job(BETWEEN, own=0.50, role=Role.CONTROL)).decision.action is Action.CONTINUE
+    assert swept == [3]
+
+
+def test_divergence_needs_no_look_and_no_siblings(swept: list[int]) -> None:
+    start = job(BETWEEN)
+    last = start.run.points[-1]
+    fallen = tuple(point(last.step + i, last.gpu_hours + i, 0.2) for i in (1, 2))
+    state: RunState = replace(start.run, points=(*start.run.points, *fallen))
+    found = analyse(replace(start, run=state))
+    assert (found.decision.action, found.decision.cause) == (Action.KILL, Cause.COLLAPSED)
+    assert swept == []
+
+
+def test_a_collapsed_seed_does_not_lower_the_bar() -> None:
+    high = curve(3)[:LOOK]
+    fallen = (*high[:-2], *(replace(p, pass_rate=0.2) for p in high[-2:]))
+    with_it = analyse(job(LOOK, fallen=SweepRun("control-9", "control", fallen)))
+    assert with_it == analyse(job(LOOK))
+
+
+def test_the_order_of_runs_and_of_analyses_changes_nothing() -> None:
+    first = analyse(job(LOOK))
+    analysis._swept.cache_clear()
+    analysis._fitted.cache_clear()
+    analyse(job(LOOK - 3))
+    turned = job(LOOK)
+    assert analyse(replace(turned, runs=turned.runs[::-1])) == first
+
+
+def test_a_drawing_is_of_the_fit_of_the_sweep() -> None:
+    drawn: list[tuple[FittedCurve, int, float, str]] = []
+
+    def plot(fitted: FittedCurve, points: tuple[EvalPoint, ...], up_to: float, title: str) -> bytes:
+        drawn.append((fitted, len(points), up_to, title))
+        return b"png"
+
+    found = job(LOOK)
+    assert draw(plot, "reverted-0", found.runs, found.sweep, 16000.0, "reverted:0") == b"png"
+    ((fitted, num, up_to, title),) = drawn
+    assert (num, up_to, title) == (LOOK, 16000.0, "reverted:0")
+    assert fitted.fit == fit_together(found.runs, found.sweep).runs["reverted-0"].fit
