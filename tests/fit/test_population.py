@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ def table_of(
         step=(2.0 * half[1] / (shape[1] - 1), 2.0 * half[0] / (shape[0] - 1)),
         log_other=log_other,
         place=np.arange(size),
+        log_share=np.zeros(size),
+        size=0.05,
     )
 
 
@@ -314,6 +317,15 @@ def test_draws_of_single_runs_and_their_arms_have_the_moments_of_a_direct_sum() 
     # A run without the law leaves its arm to the population.
     others = drawn.arm[~lawful, 0]
     assert np.all(np.abs(others.mean(axis=0) - mean) < 5.0 * others.std(axis=0) / math.sqrt((~lawful).sum()))
+
+
+def test_a_run_far_from_its_siblings_is_as_lawful_as_its_own_points_say() -> None:
+    far = replace(table_of((0.4, 0.5, 7.8), correlated((0.01, 0.1, 0.1), 0.0), log_other=3.0), lawful=0.7)
+    drawn = absorb([far], normal_sites(1), np.array([0]), populations(10_000, spread=0.3), UNIT, 2)
+    assert drawn.lawful.mean() == pytest.approx(0.7, abs=0.02)
+    near = replace(table_of((1.15, 0.6, 7.7), correlated((0.01, 0.1, 0.1), 0.0), log_other=-20.0), lawful=0.7)
+    drawn = absorb([near], normal_sites(1), np.array([0]), populations(1000), UNIT, 2)
+    assert drawn.lawful.all()
 
 
 def test_spread_of_ceilings_of_a_single_run_is_that_of_a_direct_sum() -> None:
