@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from scalerl_lab.fit import LawFit, fit_posterior, pass_rate
-from scalerl_lab.fit.cells import Problem, prepare
+from scalerl_lab.fit.cells import Problem, evaluate, law_forms, prepare
 from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.noise import KINDS
 from scalerl_lab.fit.paths import predict
@@ -21,6 +22,7 @@ from scalerl_lab.fit.posterior import (
     MIDPOINT_LOG_SD,
     MIDPOINT_MEDIAN,
     Draws,
+    draw_linear,
     draw_posterior,
     locate,
 )
@@ -163,7 +165,7 @@ def log_joint(
     return np.asarray(np.where(inside, density, -np.inf))
 
 
-def chains(problem: Problem, num: int = 1500, steps: int = 1600, kept: int = 10) -> np.ndarray:
+def chains(problem: Problem, num: int = 1200, steps: int = 1400, kept: int = 10) -> np.ndarray:
     """[.., 5] parameters of the law from chains that move by differences of others (ter Braak 2006)."""
     rng = np.random.default_rng(0)
     inverses = np.array([np.linalg.inv(covariance(problem, kind)) for kind in problem.kind])
@@ -192,25 +194,51 @@ def chains(problem: Problem, num: int = 1500, steps: int = 1600, kept: int = 10)
     return np.concatenate(found)
 
 
-def test_chains_over_the_joint_density_find_the_same_law() -> None:
-    problem, draws = drawn(CURVES["a start that was measured"])
+@pytest.mark.parametrize("name", ["a start that was measured", "no start"])
+def test_chains_over_the_joint_density_find_the_same_law(name: str) -> None:
+    problem, draws = drawn(CURVES[name])
     walked, lawful = chains(problem), draws.lawful
     last, start, scale = problem.curve.compute[-1], problem.start, problem.scale
     expected = {
         "A": start + scale * walked[:, 3],
-        "r0": start + scale * walked[:, 2],
+        "r0": np.clip(start + scale * walked[:, 2], 0.0, 1.0),
         "sigma": scale * np.exp(walked[:, 4]),
         "C_mid": last * np.exp(walked[:, 0]),
         "B": np.exp(walked[:, 1]),
     }
-    for name, exact in expected.items():
-        found = getattr(draws, name)[lawful]
-        below = np.mean(exact <= np.quantile(found, (0.1, 0.5, 0.9))[:, None], axis=1)
-        assert below == pytest.approx((0.1, 0.5, 0.9), abs=0.09 if name in {"C_mid", "B"} else 0.035), name
-    # The ridge: a higher ceiling goes with a later midpoint.
-    both = [np.corrcoef(draws.A[lawful], np.log(draws.C_mid[lawful]))[0, 1]]
-    both.append(np.corrcoef(walked[:, 3], walked[:, 0])[0, 1])
-    assert both[0] == pytest.approx(both[1], abs=0.06)
+    for key, exact in expected.items():
+        found, half = getattr(draws, key)[lawful], 1.0
+        if key in {"C_mid", "B"}:
+            half = float(np.exp(0.5 * np.diff(np.unique(np.log(found).round(6))).min()))
+        quantiles, levels = np.quantile(found, (0.1, 0.5, 0.9))[:, None], np.array([0.1, 0.5, 0.9])
+        assert np.all(np.mean(exact <= quantiles / half, axis=1) < levels + 0.03), key
+        assert np.all(np.mean(exact <= quantiles * half, axis=1) > levels - 0.03), key
+    # The ridges, by ranks: a higher ceiling goes with a later midpoint, a lower start with an earlier one.
+    for one, other in (("A", "C_mid"), ("A", "r0"), ("r0", "C_mid"), ("r0", "B"), ("A", "sigma")):
+        found = stats.spearmanr(getattr(draws, one)[lawful], getattr(draws, other)[lawful]).statistic
+        assert found == pytest.approx(stats.spearmanr(expected[one], expected[other]).statistic, abs=0.09)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_draws_of_one_cell_have_its_moments(random: bool) -> None:
+    problem, num = prepare(CURVES["no bounds"]), 20_000
+    cells = evaluate(problem, law_forms(problem, np.log([0.3, 1.0]), np.log([1.6, 1.2])), np.array([1, 5]))
+    one = np.ones(num, dtype=np.int64)
+    rng = np.random.default_rng(0) if random else None
+    r0, A, sigma = draw_linear(problem, cells, one, one, rng=rng)
+    sigma2 = cells.sse[1, 1] / (problem.degrees - 2.0)
+    r0, A, sigma = (
+        (r0 - problem.start) / problem.scale,
+        (A - problem.start) / problem.scale,
+        sigma / problem.scale,
+    )
+    assert np.mean(sigma**2) == pytest.approx(sigma2, rel=0.04)
+    assert r0.mean() == pytest.approx(cells.r0[1, 1], abs=0.03 * r0.std())
+    assert A.mean() == pytest.approx(cells.A[1, 1], abs=0.03 * A.std())
+    assert r0.var() == pytest.approx(sigma2 * cells.var_r0[1, 1], rel=0.06)
+    assert A.var() == pytest.approx(sigma2 * cells.var_A[1, 1], rel=0.06)
+    covariance_ = sigma2 * cells.covariance[1, 1]
+    assert np.cov(r0, A)[0, 1] == pytest.approx(covariance_, abs=0.03 * r0.std() * A.std())
 
 
 # ---------------------------------------------------------------- held at a ceiling
@@ -236,6 +264,13 @@ def test_held_at_a_ceiling_it_is_the_slice_of_the_whole(A: float, C_mid: float, 
         square = sum(float(w @ x**2) for w, x in zip(weights, rows, strict=True))
         assert np.log(values).mean() == pytest.approx(exact, abs=0.1 * math.sqrt(square - exact**2))
         assert np.log(values).std() == pytest.approx(math.sqrt(square - exact**2), rel=0.1)
+    # The start and the noise at that ceiling.
+    z, exact_r0, exact_sigma = (ceiling - problem.start) / problem.scale, 0.0, 0.0
+    for row, weight in zip(whole.rows, whole.weights(), strict=True):
+        exact_r0 += float(weight.sum(axis=1) @ (row.r0 + row.covariance / row.var_A * (z - row.A)))
+        exact_sigma += float(weight.sum(axis=0) @ whole.sigma)
+    assert held.r0.mean() == pytest.approx(problem.start + problem.scale * exact_r0, abs=0.002)
+    assert held.sigma.mean() == pytest.approx(problem.scale * exact_sigma, rel=0.03)
 
 
 # ---------------------------------------------------------------- known truth
@@ -256,7 +291,7 @@ def test_known_parameters_are_found() -> None:
 
 
 def test_intervals_hold_the_truth_at_least_as_often_as_they_say() -> None:
-    rng, num = np.random.default_rng(1), 60
+    rng, num = np.random.default_rng(1), 40
     for end in (4000.0, 8000.0, 16000.0):
         hits = np.zeros((2, 2))
         for _ in range(num):
@@ -267,9 +302,9 @@ def test_intervals_hold_the_truth_at_least_as_often_as_they_say() -> None:
             truth = float(pass_rate(20000.0, 0.4, 0.61, 1.92, 2542.0))
             for row, (bands, value) in enumerate(((ceiling, 0.61), (curve, truth))):
                 hits[row] += [bands[0] <= value <= bands[3], bands[1] <= value <= bands[2]]
-        # Three standard errors of a binomial share of 60 below 90 % and 50 %.
-        assert np.all(hits[:, 0] / num > 0.9 - 0.117), (end, hits)
-        assert np.all(hits[:, 1] / num > 0.5 - 0.194), (end, hits)
+        # Three standard errors of a binomial share of 40 below 90 % and 50 %.
+        assert np.all(hits[:, 0] / num > 0.9 - 0.143), (end, hits)
+        assert np.all(hits[:, 1] / num > 0.5 - 0.237), (end, hits)
 
 
 def test_the_published_first_half_forecasts_its_second_half() -> None:
@@ -324,7 +359,7 @@ ORDINARY = st.floats(-1e3, 1e3).map(lambda value: value if abs(value) > 1e-30 el
 COMPUTE = st.one_of(st.floats(1e-3, 1e3), st.sampled_from([0.0, 1.0, 2.0]))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     points=st.lists(
         st.tuples(
