@@ -2,7 +2,7 @@
 
 A joint fit of a sweep costs about half a second, a run's own fit some milliseconds. So the joint fit is
 made when a run passes a multiple of 5 % of its budget, at its grant, and at every point while its own fit
-says that a kill is near. A run's points alone, and the control's, say whether a point is a look.
+says that a kill is near. Whether a point is a look follows from what is on record, not from when it is asked.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def at_grant(run: RunState) -> bool:
 def is_look(run: RunState, alone: FittedCurve) -> bool:
     """Whether a run's last point is at its grant or passes a multiple of the distance between looks.
 
+    Points that another sweep left are looked at once, wherever they end: a trial may start on the answer.
+
     Args:
         run: the run.
         alone: its own fit; with too few points for one, only the grant is a look.
@@ -39,6 +41,8 @@ def is_look(run: RunState, alone: FittedCurve) -> bool:
         return True
     if alone.fit.status is FitStatus.TOO_FEW_POINTS:
         return False
+    if run.reused and run.last_decision is None:
+        return True
     step = look_gpu_hours(run)
     before = run.points[-2].gpu_hours if len(run.points) > 1 else 0.0
     return _looks_by(run.gpu_hours, step) > _looks_by(before, step)

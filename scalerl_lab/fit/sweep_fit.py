@@ -10,17 +10,11 @@ import numpy as np
 
 from scalerl_lab.config.sweep import Rule
 from scalerl_lab.fit.fitted import FittedCurve, fit_curve, fitted_curve, limits_of
-from scalerl_lab.fit.identify import Limits, identify
-from scalerl_lab.fit.law_fit import LawFit
 from scalerl_lab.fit.pool import PooledCeiling
 from scalerl_lab.fit.posterior import Draws
-from scalerl_lab.fit.shape import blocks_identification
 from scalerl_lab.fit.siblings import ArmDraws, fit_siblings
 from scalerl_lab.fit.window import PASS_RATES, curve_of
-from scalerl_lab.records import EvalPoint, FitStatus
-
-SIBLING_WINDOW = 0.5
-"""Share of ``min_window_midpoints`` that is demanded of a run where a sibling's ceiling is identified."""
+from scalerl_lab.records import EvalPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +49,12 @@ def fit_sweep(
     """
     left_out = frozenset(apart)
     joint = sorted((r for r in runs if r.run_id not in left_out), key=lambda r: (r.arm, r.run_id))
-    limits = limits_of(rule)
     found = fit_siblings(
         [curve_of(run.run_id, run.points, fit_start_gpu_hours) for run in joint],
         [run.arm for run in joint],
-        limits=limits,
+        limits=limits_of(rule),
     )
-    fits = {
-        run.run_id: fitted_curve(law, run.points)
-        for run, law in zip(joint, _with_help_of_siblings(found.fits, limits), strict=True)
-    }
+    fits = {run.run_id: fitted_curve(law, run.points) for run, law in zip(joint, found.fits, strict=True)}
     by_arm: defaultdict[str, list[FittedCurve]] = defaultdict(list)
     for run in joint:
         by_arm[run.arm].append(fits[run.run_id])
@@ -80,23 +70,6 @@ def fit_sweep(
                 run.run_id, run.points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule
             )
     return SweepFit({run.run_id: fits[run.run_id] for run in runs}, arms)
-
-
-def _with_help_of_siblings(fits: Sequence[LawFit], limits: Limits) -> list[LawFit]:
-    """The fits, where one is identified by its own window: the others' windows may be shorter."""
-    if not any(fit.status is FitStatus.IDENTIFIED for fit in fits):
-        return list(fits)
-    shorter = replace(limits, min_window_midpoints=SIBLING_WINDOW * limits.min_window_midpoints)
-    return [_judged_again(fit, shorter) for fit in fits]
-
-
-def _judged_again(fit: LawFit, limits: Limits) -> LawFit:
-    if fit.status is not FitStatus.NOT_IDENTIFIED or fit.draws is None or fit.shape is None:
-        return fit
-    status, why = identify(fit.curve, fit.draws, limits)
-    if status is not FitStatus.IDENTIFIED or blocks_identification(fit.shape):
-        return fit
-    return replace(fit, status=status, why=why[0].upper() + why[1:])
 
 
 def _of_arm(arm: ArmDraws, seeds: Sequence[Draws]) -> ArmDraws:

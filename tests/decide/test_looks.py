@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from scalerl_lab.decide import (
@@ -55,6 +57,14 @@ def test_the_first_point_and_too_few_points_are_none() -> None:
     assert not is_look(run_state([]), FITTED)
     assert is_look(at(900.0), FITTED)
     assert not is_look(at(900.0), too_few())
+
+
+def test_what_another_sweep_left_is_looked_at_once() -> None:
+    left = dataclasses.replace(at(15300.0, 15990.0), reused=True)
+    assert is_look(left, FITTED)
+    assert not is_look(left, too_few())
+    decided = dataclasses.replace(left, last_decision=decide_between_looks(left, FITTED, sweep=sweep()))
+    assert not is_look(decided, FITTED)
 
 
 def test_a_kill_is_near_where_the_interval_lies_below_the_controls_by_the_margin() -> None:

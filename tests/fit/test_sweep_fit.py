@@ -15,7 +15,7 @@ from scalerl_lab.fit import (
     fit_sweep,
 )
 from scalerl_lab.fit.posterior import Draws
-from scalerl_lab.fit.sweep_fit import SIBLING_WINDOW, _of_arm
+from scalerl_lab.fit.sweep_fit import _of_arm
 from scalerl_lab.records import FitStatus
 from tests.fit.curves import point, simulate
 
@@ -97,17 +97,6 @@ def test_a_young_run_borrows_from_its_siblings(runs: list[SweepRun], fitted: Swe
     assert together.fit.ceiling is not None
     wide, narrow = (fit.ceiling.high80 - fit.ceiling.low80 for fit in (alone.fit, together.fit))  # type: ignore[union-attr]
     assert narrow < 0.7 * wide
-    # Its window ends at 1.5 midpoints: too short alone, enough where siblings are identified.
-    assert not alone.identified
-    assert together.identified
-    assert SIBLING_WINDOW * Rule().min_window_midpoints == 1.0
-
-
-def test_without_an_identified_sibling_the_whole_window_is_demanded(runs: list[SweepRun]) -> None:
-    short = [SweepRun(run.run_id, run.arm, run.points[:YOUNG]) for run in runs[:5]]
-    found = swept(short)
-    assert {run.fit.status for run in found.runs.values()} == {FitStatus.NOT_IDENTIFIED}
-    assert not any(arm.identified for arm in found.arms.values())
 
 
 def test_nothing_to_fit_gives_no_arms() -> None:
