@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import cache
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from scalerl_lab.fit.posterior import (
 from scalerl_lab.records import FitStatus
 from tests.fit.curves import GOLDEN_HOURS, GOLDEN_R0, GOLDEN_RATES, NUM_FITTED, correlated_noise
 from tests.fit.dense import covariance, log_noise_prior, relative_values
-from tests.fit.whole import LAW, LEVEL, draw_futures, weigh
+from tests.fit.whole import LAW, LEVEL, Whole, draw_futures, weigh
 
 LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 
@@ -69,6 +70,12 @@ def drawn(curve: Curve, ceiling: float | None = None) -> tuple[Problem, Draws]:
     return problem, draw_posterior(problem, locate(problem), ceiling=ceiling)
 
 
+@cache
+def weighed(name: str) -> Whole:
+    """What is known of a curve by the sum."""
+    return weigh(prepare(CURVES[name]))
+
+
 def published(
     rng: np.random.Generator,
     *,
@@ -93,7 +100,7 @@ def published(
 @pytest.mark.parametrize("name", CURVES)
 def test_parameters_are_as_probable_as_a_sum_over_all_of_them_says(name: str) -> None:
     problem, draws = drawn(CURVES[name])
-    whole, lawful = weigh(problem), draws.lawful
+    whole, lawful = weighed(name), draws.lawful
     below = whole.ceiling_below(np.quantile(draws.A[lawful], LEVELS))
     assert below == pytest.approx(LEVELS, abs=0.025)
     # Draws of the shape are centres of cells, so the sum's probability is known from one edge to the other.
@@ -107,8 +114,8 @@ def test_parameters_are_as_probable_as_a_sum_over_all_of_them_says(name: str) ->
 
 @pytest.mark.parametrize("name", CURVES)
 def test_law_level_and_line_are_as_probable_as_a_sum_says(name: str) -> None:
-    problem, draws = drawn(CURVES[name])
-    whole = weigh(problem)
+    _, draws = drawn(CURVES[name])
+    whole = weighed(name)
     level = ~draws.lawful & (draws.slope == 0.0)
     assert draws.lawful.mean() == pytest.approx(whole.probability(LAW), abs=0.015)
     assert level.mean() == pytest.approx(whole.probability(LEVEL), abs=0.015)
@@ -129,7 +136,7 @@ def test_without_bounds_law_and_level_compete_as_within_wide_ones() -> None:
 def test_futures_are_those_of_curves_drawn_one_by_one(name: str) -> None:
     problem, draws = drawn(CURVES[name])
     x = np.array([1.2, 1.6, 3.0, 10.0])
-    expected = draw_futures(weigh(problem), x, np.random.default_rng(0))
+    expected = draw_futures(weighed(name), x, np.random.default_rng(0))
     found = predict(problem, draws, x * problem.curve.compute[-1])
     assert found.mean.shape[1] == x.size
     # Where a share of the values lies on the bound, quantiles there say nothing.
