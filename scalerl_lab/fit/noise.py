@@ -28,6 +28,8 @@ from scalerl_lab.fit.law import Floats, Integers
 MAX_POINTS = 40
 """Longer curves are averaged over neighbours: the law is smooth between them."""
 _LEAST_LOG_SPAN = 0.5
+_FAR_AHEAD = 4.0
+"""Times the window's last compute: as far as forecasts have been measured."""
 _DIFFERENCE_SHARE, _WILD = 2.0 / 3.0, 12.0
 
 
@@ -152,7 +154,11 @@ def clock_time(t: Floats, clock: Clock, first: float) -> Floats:
     if clock is Clock.LOG:
         times: Floats = np.log(np.maximum(t, first) / first) / max(-math.log(first), _LEAST_LOG_SPAN)
         return times
-    linear: Floats = (np.maximum(t, first) - first) / max(1.0 - first, 1e-9)
+    # Far beyond what has been measured a walk in compute would know no measure: there it becomes one in
+    # log compute.
+    near = np.minimum(t, _FAR_AHEAD)
+    later = _FAR_AHEAD * np.log(np.maximum(t, _FAR_AHEAD) / _FAR_AHEAD)
+    linear: Floats = (np.maximum(near, first) - first + later) / max(1.0 - first, 1e-9)
     return linear
 
 

@@ -36,6 +36,7 @@ _COARSE, _FINE = (26, 16), (30, 24)
 _KEEP_LOG_WEIGHT = 9.0
 """Cells less probable than exp(-9) of the best are left out when the grid closes in."""
 _KEEP_COMPONENT = 6.0
+_LEAST_LOG_SPAN = 0.5
 _FAR = 8.0
 """Standard deviations from a bound at which it cuts nothing."""
 _PROBE_KINDS = tuple(j for j, kind in enumerate(KINDS) if (kind.rho, kind.walk) in {(0.3, 0.0), (0.2, 4.0)})
@@ -238,7 +239,9 @@ class WithoutLaw:
         first, last, trend_sigma = draw_linear(
             problem, self.trend, component, np.zeros_like(component), rng=rng
         )
-        slope = np.where(rising, (last - first) / max(-math.log(problem.points.t[0]), 1e-9), 0.0)
+        # Over a window of hardly any length a slope is no trend.
+        span = max(-math.log(problem.points.t[0]), _LEAST_LOG_SPAN)
+        slope = np.where(rising, (last - first) / span, 0.0)
         end = np.where(rising, last, level)
         later = problem.inside(end + slope * math.log(10.0))
         return end, later, np.where(rising, trend_sigma, level_sigma), slope

@@ -19,7 +19,9 @@ Array = np.ndarray
 def time_of(t: Array, clock: Clock, first: float) -> Array:
     """When a random walk that starts at the first point is at computes >= it."""
     if clock is Clock.LINEAR:
-        return np.asarray((t - first) / (1.0 - first))
+        # Its variance has slope 1 in compute up to 4, then slope 4 in log compute.
+        far = np.where(t > 4.0, 4.0 + 4.0 * np.log(np.maximum(t, 4.0) / 4.0), t)
+        return np.asarray((far - first) / (1.0 - first))
     return np.asarray(np.log(t / first) / max(-np.log(first), 0.5))
 
 

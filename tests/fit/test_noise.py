@@ -88,9 +88,12 @@ def test_a_clock_runs_from_the_first_point_to_the_last(clock: Clock) -> None:
     assert times[-1] == pytest.approx(1.0)
     expected = {Clock.LOG: math.log(2.0) / math.log(100.0), Clock.LINEAR: 0.01 / 0.99}[clock]
     assert times[1] == pytest.approx(expected)
-    # It stands before the first point and runs on beyond the last.
+    # It stands before the first point and runs on beyond the last, from four times the window on more slowly.
     assert clock_time(np.array([0.0, 0.005, 10.0]), clock, 0.01)[:2].tolist() == [0.0, 0.0]
-    beyond = {Clock.LOG: math.log(1000.0) / math.log(100.0), Clock.LINEAR: 9.99 / 0.99}[clock]
+    beyond = {
+        Clock.LOG: math.log(1000.0) / math.log(100.0),
+        Clock.LINEAR: (3.99 + 4.0 * math.log(2.5)) / 0.99,
+    }[clock]
     assert clock_time(np.array([10.0]), clock, 0.01)[0] == pytest.approx(beyond)
 
 
