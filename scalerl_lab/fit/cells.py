@@ -37,7 +37,6 @@ _LEAST_SHARE = 1e-12
 _LEAST_NOISE = 1e-4
 """Least noise of a point as a share of the span of possible or seen values."""
 _TINY = 1e-300
-_MAX_EXPONENT = 700.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,12 @@ class Problem:
     """[H, N, N] whitening matrices of the kinds."""
     walk: Floats
     """[H, N] random-walk times at the points."""
-    one: Floats
-    """[J, N] whitened ones."""
-    values: Floats
-    """[J, N] whitened values."""
+    of_one: Floats
+    """[J, N] precision of the points times ones."""
+    of_values: Floats
+    """[J, N] the same times the values."""
+    products: Floats
+    """[3, J] of whitened ones with themselves, ones with values, values with themselves."""
     start_precision: Floats
     """[J]"""
     log_prior: Floats
@@ -149,7 +150,10 @@ def prepare(
     start, alternatives = _start(curve, scale, spread)
     whitening = whiten(points)
     y = (points.y - start) / scale
-    one, values = whitening.inverse_root.sum(axis=2), whitening.inverse_root @ y
+    root = whitening.inverse_root
+    sides = np.stack([root.sum(axis=2), root @ y], axis=1)
+    of_one, of_values = np.moveaxis(sides @ root, 1, 0)
+    gram = sides @ sides.swapaxes(1, 2)
     kind = np.tile(np.arange(len(KINDS)), len(alternatives))
     weights = [k.weight for k in KINDS] if kind_weights is None else kind_weights
     fresh = 1.0 - np.array([k.rho for k in KINDS])
@@ -165,10 +169,11 @@ def prepare(
         start=start,
         range=spread,
         kind=kind,
-        root=whitening.inverse_root,
+        root=root,
         walk=whitening.walk,
-        one=one[kind],
-        values=values[kind],
+        of_one=of_one[kind],
+        of_values=of_values[kind],
+        products=np.stack([gram[kind, 0, 0], gram[kind, 0, 1], gram[kind, 1, 1]]),
         start_precision=np.repeat([precision for precision, _ in alternatives], len(KINDS)),
         log_prior=log_kind[kind] + np.repeat(log_start, len(KINDS)),
         gain_precision=(scale / (_GAIN_RANGES * spread)) ** 2,
@@ -196,12 +201,13 @@ def _start(curve: Curve, scale: float, spread: float) -> tuple[float, list[tuple
 
 def law_forms(problem: Problem, log_C: Floats, log_B: Floats) -> Forms:
     """The law's forms in Q cells; log C_mid is relative to the window's last compute."""
+    from scipy import special
+
     B = np.exp(log_B)
-    exponent = B[:, None] * (log_C[:, None] - np.log(problem.points.t))
-    at_last = np.clip(B * log_C, -_MAX_EXPONENT, _MAX_EXPONENT)
-    share = np.maximum(1.0 / (1.0 + np.exp(at_last)), _LEAST_SHARE)
-    form = 1.0 / (1.0 + np.exp(np.clip(exponent, -_MAX_EXPONENT, _MAX_EXPONENT)))
-    return Forms(form / share[:, None], share)
+    share = np.maximum(special.expit(-B * log_C), _LEAST_SHARE)
+    form = special.expit(B[:, None] * (np.log(problem.points.t) - log_C[:, None]))
+    form /= share[:, None]
+    return Forms(form, share)
 
 
 def trend_form(problem: Problem) -> Forms:
@@ -221,20 +227,22 @@ def evaluate(problem: Problem, forms: Forms, components: Integers, *, loose: boo
     if loose:
         precision = np.full_like(precision, (problem.scale / problem.range) ** 2)
     # Kinds that occur in two components are whitened once.
-    kinds, place = np.unique(problem.kind[components], return_inverse=True)
-    white = problem.root[kinds] @ forms.form.T
-    one, values = problem.one[components], problem.values[components]
-    ceiling = problem.ceiling_precision
-    M00 = (np.einsum("jn,jn->j", one, one) + precision + ceiling)[:, None]
-    squares = np.einsum("hnq,hnq->hq", white, white)[place]
-    M01 = np.matmul(one[:, None, :], white[place])[:, 0] + ceiling / share
+    kind = problem.kind[components]
+    kinds = np.flatnonzero(np.bincount(kind))
+    num = forms.form.shape[1]
+    white = problem.root[kinds].reshape(-1, num) @ forms.form.T
+    white *= white
+    squares = white.reshape(kinds.size, num, -1).sum(axis=1)[np.searchsorted(kinds, kind)]
+    ones, one_values, total = problem.products[:, components, None]
+    ceiling, mean = problem.ceiling_precision, problem.ceiling_mean
+    M00 = ones + precision[:, None] + ceiling
+    M01 = problem.of_one[components] @ forms.form.T + ceiling / share
     M11 = squares + problem.gain_precision + ceiling / share**2
-    b0 = (np.einsum("jn,jn->j", one, values) + ceiling * problem.ceiling_mean)[:, None]
-    b1 = np.matmul(values[:, None, :], white[place])[:, 0] + ceiling * problem.ceiling_mean / share
+    b0 = one_values + ceiling * mean
+    b1 = problem.of_values[components] @ forms.form.T + ceiling * mean / share
     det = np.maximum(M00 * M11 - M01**2, _TINY)
     r0, gain = (M11 * b0 - M01 * b1) / det, (M00 * b1 - M01 * b0) / det
-    total = np.einsum("jn,jn->j", values, values) + ceiling * problem.ceiling_mean**2
-    sse = np.maximum(total[:, None] - r0 * b0 - gain * b1, 0.0)
+    sse = np.maximum(total + ceiling * mean**2 - r0 * b0 - gain * b1, 0.0)
     sse = sse + problem.noise_degrees + problem.scatter[components][:, None]
     constant: float | Floats = 0.5 * math.log(problem.gain_precision)
     if loose:
@@ -270,10 +278,9 @@ class Level:
 
 def evaluate_level(problem: Problem) -> Level:
     """The components' conditionals without a rise."""
-    precision = np.einsum("jn,jn->j", problem.one, problem.one) + problem.start_precision
-    b0 = np.einsum("jn,jn->j", problem.one, problem.values)
+    ones, b0, total = problem.products
+    precision = ones + problem.start_precision
     r0 = b0 / precision
-    total = np.einsum("jn,jn->j", problem.values, problem.values)
     sse = np.maximum(total - r0 * b0, 0.0) + problem.noise_degrees + problem.scatter
     log_weight = problem.log_prior - 0.5 * np.log(precision) - 0.5 * problem.degrees * np.log(sse)
     return Level(log_weight, r0, 1.0 / precision, sse)

@@ -24,12 +24,14 @@ def gain_share(gpu_hours: ArrayLike, B: ArrayLike, C_mid: ArrayLike) -> Floats:
 
     Worked number: C = 2 C_mid, B = 1 gives 2/3.
     """
+    from scipy import special
+
     with np.errstate(divide="ignore"):
-        log_ratio = np.log(np.asarray(C_mid, dtype=np.float64)) - np.log(
-            np.asarray(gpu_hours, dtype=np.float64)
+        log_ratio = np.log(np.asarray(gpu_hours, dtype=np.float64)) - np.log(
+            np.asarray(C_mid, dtype=np.float64)
         )
-    # logaddexp keeps both tails exact where (C_mid / C)^B would overflow.
-    share: Floats = np.exp(-np.logaddexp(0.0, np.asarray(B, dtype=np.float64) * log_ratio))
+    # The logistic function keeps its digits where (C_mid / C)^B would overflow.
+    share: Floats = special.expit(np.asarray(B, dtype=np.float64) * log_ratio)
     return share
 
 

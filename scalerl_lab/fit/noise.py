@@ -176,6 +176,8 @@ class Whitening:
 
 def whiten(points: Points, kinds: tuple[NoiseKind, ...] = KINDS) -> Whitening:
     """Covariances of all kinds, inverted."""
+    from scipy.linalg import lapack
+
     t, sd = points.t, points.sd
     gaps = np.diff(t)
     typical = float(np.median(gaps)) if gaps.size else 1.0
@@ -183,18 +185,19 @@ def whiten(points: Points, kinds: tuple[NoiseKind, ...] = KINDS) -> Whitening:
     place = np.append(0.0, np.cumsum(np.clip(gaps / typical, 0.25, 4.0)))
     distance = np.abs(place[:, None] - place)
     first = float(t[0])
-    walk = np.array([clock_time(t, kind.clock, first) for kind in kinds])
+    times = {clock: clock_time(t, clock, first) for clock in Clock}
+    walk = np.array([times[kind.clock] for kind in kinds])
     own = sd[:, None] * sd
+    scatter = {rho: own * _correlation(rho, distance, points.count) for rho in {kind.rho for kind in kinds}}
     covariance = np.array(
         [
-            own * _correlation(kind.rho, distance, points.count)
-            + kind.walk**2 * np.minimum(times[:, None], times)
+            scatter[kind.rho] + kind.walk**2 * np.minimum(times[:, None], times)
             for kind, times in zip(kinds, walk, strict=True)
         ]
     )
     root = np.linalg.cholesky(covariance)
     log_det = 2.0 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-    return Whitening(np.linalg.inv(root), log_det, walk)
+    return Whitening(np.array([lapack.dtrtri(each, lower=1)[0] for each in root]), log_det, walk)
 
 
 @cache

@@ -8,17 +8,20 @@ the more, the more structured the residuals are (``noise.KINDS``).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from scalerl_lab.fit.cells import Problem
-from scalerl_lab.fit.law import Floats, gain_share
-from scalerl_lab.fit.noise import KINDS, clock_time, mean_noise
+from scalerl_lab.fit.law import Floats, Integers, gain_share
+from scalerl_lab.fit.noise import KINDS, Points, clock_time, mean_noise
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.fit.prediction import Prediction
 
 _LEAST_COMPUTE = 1e-12
+_SLOPE_ERROR = np.array([kind.slope_error for kind in KINDS])
+_RANGE_ERROR = np.array([kind.range_error for kind in KINDS])
 
 
 def predict(problem: Problem, draws: Draws, compute: ArrayLike) -> Prediction:
@@ -36,14 +39,20 @@ def predict(problem: Problem, draws: Draws, compute: ArrayLike) -> Prediction:
 
 def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Floats, Floats]:
     """(curve, expected noise, sd of noise), each [K, M], at increasing computes relative to the last."""
-    last = float(problem.curve.compute[-1])
-    t = problem.points.t
+    last, points = float(problem.curve.compute[-1]), problem.points
+    t = points.t
     share = gain_share(x, draws.B[:, None], draws.C_mid[:, None] / last)
-    within = gain_share(t, draws.B[:, None], draws.C_mid[:, None] / last)
     gain = np.where(draws.lawful, draws.A - draws.r0, 0.0)[:, None]
     line = draws.slope[:, None]
     mean = draws.r0[:, None] + gain * share + line * np.log(x)
-    residual = problem.points.y - (draws.r0[:, None] + gain * within + line * np.log(t))
+
+    def residual(k: Integers, at: slice) -> Floats:
+        """Of some draws at some of the window's points."""
+        within = gain_share(t[at], draws.B[k, None], draws.C_mid[k, None] / last)
+        law = draws.r0[k, None] + gain[k] * within + line[k] * np.log(t[at])
+        left: Floats = points.y[at] - law
+        return left
+
     # What siblings have shown is not extrapolated.
     shown = max(draws.shown / last, 1.0)
     there = gain_share(shown, draws.B, draws.C_mid / last)
@@ -51,14 +60,16 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
     shift = np.zeros_like(mean)
     noise = np.repeat(draws.sigma[:, None], x.size, axis=1)
     # As many curves again share each kind; each has its own errors.
+    steps_ahead = _steps_ahead(points, x)
     steps = _steps(draws.r0.size, x.size, draws.seed)
     tilt, origin = (_scores(draws.r0.size, stride) for stride in (0.7548776662466927, 0.5698402909980532))
     if draws.seed:
         shuffle = np.random.default_rng(draws.seed).permutation(draws.r0.size)
         tilt, origin = tilt[shuffle], origin[shuffle[::-1]]
     beyond = np.maximum(np.log(x / shown), 0.0)
-    drift = _walk(steps, beyond)
-    for index in np.unique(draws.kind):
+    mean += (_RANGE_ERROR[draws.kind] * problem.range)[:, None] * _walk(steps, beyond)
+    mean += (_SLOPE_ERROR[draws.kind] * slope * tilt)[:, None] * beyond
+    for index in np.flatnonzero(np.bincount(draws.kind)):
         kind, k = KINDS[index], np.flatnonzero(draws.kind == index)
         sigma = draws.sigma[k, None]
         if kind.walk > 0.0:
@@ -67,29 +78,30 @@ def _sorted_paths(problem: Problem, draws: Draws, x: Floats) -> tuple[Floats, Fl
             inside = np.minimum(time, 1.0)
             weights = problem.root[index] @ (kind.walk**2 * np.minimum(problem.walk[index][:, None], inside))
             left = np.maximum(kind.walk**2 * inside - (weights**2).sum(axis=0), 0.0)
-            mean[k] += (residual[k] @ problem.root[index].T) @ weights
-            mean[k] += sigma * (origin[k, None] * np.sqrt(left))
-            mean[k] += sigma * kind.walk * _walk(steps[k], np.maximum(time - 1.0, 0.0))
+            wander = origin[k, None] * np.sqrt(left)
+            wander += kind.walk * _walk(steps[k], np.maximum(time - 1.0, 0.0))
+            mean[k] += residual(k, slice(None)) @ (problem.root[index].T @ weights) + sigma * wander
         elif kind.rho > 0.0:
-            carried, explained = _carried(problem, kind.rho, x)
-            shift[k] = residual[k, -1:] * carried
+            carried, explained = _carried(points, kind.rho, steps_ahead)
+            shift[k] = residual(k, slice(-1, None)) * carried
             noise[k] = sigma * np.sqrt(1.0 - explained)
-        mean[k] += kind.range_error * problem.range * drift[k]
-        mean[k] += kind.slope_error * slope[k, None] * tilt[k, None] * beyond
     return mean, shift, noise
 
 
-def _carried(problem: Problem, rho: float, x: Floats) -> tuple[Floats, Floats]:
+def _steps_ahead(points: Points, x: Floats) -> Floats:
+    """[M] how many points of the curve a new one lies past the last; it is never nearer than a neighbour."""
+    gap = float(np.median(np.diff(points.t))) if points.t.size > 1 else 1.0
+    ahead = np.maximum((x - 1.0) / gap * float(np.median(points.count)), 1.0)
+    return np.where(x > 1.0, ahead, np.inf)
+
+
+def _carried(points: Points, rho: float, steps_ahead: Floats) -> tuple[Floats, Floats]:
     """([M] share of the last residual expected of a new point, [M] share of its variance that explains).
 
     The last residual may be that of a mean of points.
     """
-    points = problem.points
-    gap = float(np.median(np.diff(points.t))) if points.t.size > 1 else 1.0
     count = float(np.median(points.count))
-    # A new point is measured anew: it is never nearer than a neighbour.
-    steps = np.maximum((x - 1.0) / gap * count, 1.0)
-    covariance = np.where(x > 1.0, float(np.mean(rho ** np.arange(int(count)))) * rho**steps, 0.0)
+    covariance = float(np.mean(rho ** np.arange(int(count)))) * rho**steps_ahead
     variance = mean_noise(rho, count)[0] / count
     # A last point of more noise than is typical, or an outlier, says less of the next.
     noisier = float(points.sd[-1]) * math.sqrt(float(points.count[-1]))
@@ -102,16 +114,20 @@ def _walk(steps: Floats, variance: Floats) -> Floats:
     return path
 
 
+@lru_cache(maxsize=16)
 def _steps(num: int, width: int, seed: int) -> Floats:
-    """[num, width] standard normal numbers, always the same."""
+    """[num, width] standard normal numbers, always the same; not to be written to."""
     drawn: Floats = np.random.default_rng([width, seed]).standard_normal((num, width))
+    drawn.setflags(write=False)
     return drawn
 
 
+@lru_cache(maxsize=16)
 def _scores(num: int, stride: float) -> Floats:
-    """[num] evenly spread standard normal values in the order of a Kronecker sequence."""
+    """[num] evenly spread standard normal values of a Kronecker sequence; not to be written to."""
     from scipy import special
 
     uniform = (0.5 + np.arange(num) * stride) % 1.0
     scores: Floats = special.ndtri((uniform * (num - 1.0) + 0.5) / num)
+    scores.setflags(write=False)
     return scores
