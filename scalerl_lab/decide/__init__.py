@@ -1,5 +1,6 @@
 """decide: policy about money; curves, fits and a rule in, a decision with its reason out.
 
+    analysis.py    ``analyse``: the verdict on a run from the points of its whole sweep
     rule.py        ``decide``: what becomes of a run; ``decide_between_looks``: at a point that is no look;
                    ``decide_ended``: of a run whose trial ended by itself
     divergence.py  collapse from the peak, and truncation: stops that need no forecast
@@ -15,6 +16,7 @@ To add a rule: a function in a file of its own that returns what it found or Non
 randomness, nothing acted on; the same facts give the same decision.
 """
 
+from scalerl_lab.decide.analysis import Analysis, AnalysisJob, analyse, fit_alone, fit_together
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import Diverged, find_divergence
 from scalerl_lab.decide.looks import LOOK_FRACTION, is_kill_near, is_look, look_gpu_hours
@@ -22,13 +24,18 @@ from scalerl_lab.decide.rule import decide, decide_between_looks, decide_ended
 
 __all__ = [
     "LOOK_FRACTION",
+    "Analysis",
+    "AnalysisJob",
     "Comparison",
     "Diverged",
+    "analyse",
     "compare",
     "decide",
     "decide_between_looks",
     "decide_ended",
     "find_divergence",
+    "fit_alone",
+    "fit_together",
     "is_kill_near",
     "is_look",
     "look_gpu_hours",

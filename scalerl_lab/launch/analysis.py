@@ -5,91 +5,15 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
 
-from scalerl_lab.config.sweep import Rule, Sweep
-from scalerl_lab.decide import decide, decide_between_looks, find_divergence, is_kill_near, is_look
-from scalerl_lab.fit import FittedCurve, SweepFit, SweepRun, fit_curve, fit_sweep
+from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.decide import fit_together
+from scalerl_lab.fit import FittedCurve, SweepRun
 from scalerl_lab.launch.locking import die_with_parent
-from scalerl_lab.records import Decision, EvalPoint, Fit, Forecast, RunState
+from scalerl_lab.records import EvalPoint
 
 Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]
 """Draws a fitted curve up to a compute, under a title; returns a PNG."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysisJob:
-    """All that the verdict on one run rests on, at one moment."""
-
-    sweep: Sweep
-    run: RunState
-    runs: tuple[SweepRun, ...]
-    """All runs of the sweep but those that ended at a number that is not finite; the run included."""
-    control: str
-    """Name of the control's arm."""
-    free_gpu_hours: float
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """A run's fit, what it says of the budget, and the verdict."""
-
-    fit: Fit
-    forecasts: tuple[Forecast, ...]
-    decision: Decision
-
-
-@lru_cache(maxsize=256)
-def _fitted(
-    run_id: str, points: tuple[EvalPoint, ...], fit_start_gpu_hours: float, rule_json: str
-) -> FittedCurve:
-    rule = Rule.model_validate_json(rule_json)
-    return fit_curve(run_id, points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule)
-
-
-@lru_cache(maxsize=16)
-def _swept(runs: tuple[SweepRun, ...], fit_start_gpu_hours: float, rule_json: str) -> SweepFit:
-    rule = Rule.model_validate_json(rule_json)
-    apart = [run.run_id for run in runs if find_divergence(run.points, rule.divergence) is not None]
-    return fit_sweep(runs, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule, apart=apart)
-
-
-def fit_alone(run_id: str, points: tuple[EvalPoint, ...], sweep: Sweep) -> FittedCurve:
-    """Fit one curve by the sweep's rule; the same points are fitted once per process."""
-    return _fitted(run_id, points, sweep.fit_start_gpu_hours, sweep.rule.model_dump_json())
-
-
-def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
-    """Fit a sweep's runs together, the diverged ones apart; the same points once per process."""
-    ordered = tuple(sorted(runs, key=lambda run: run.run_id))
-    return _swept(ordered, sweep.fit_start_gpu_hours, sweep.rule.model_dump_json())
-
-
-def analyse(job: AnalysisJob) -> Analysis:
-    """Decide on a run by its own fit or, where the point is a look, by the fit of the whole sweep; pure."""
-    run, sweep = job.run, job.sweep
-    fitted = fit_alone(run.planned.run_id, run.points, sweep)
-    if find_divergence(run.points, sweep.rule.divergence) is not None:
-        verdict = decide(run, fitted, None, None, sweep=sweep, free_gpu_hours=job.free_gpu_hours)
-    elif is_look(run, fitted) or is_kill_near(run, fitted, _controls(job), sweep=sweep):
-        found = fit_together(job.runs, sweep)
-        fitted = found.runs[run.planned.run_id]
-        arm, control = found.arms.get(run.planned.arm), found.arms.get(job.control)
-        verdict = decide(run, fitted, arm, control, sweep=sweep, free_gpu_hours=job.free_gpu_hours)
-    else:
-        verdict = decide_between_looks(run, fitted, sweep=sweep)
-    forecast = fitted.forecast(run.planned.budget_gpu_hours)
-    return Analysis(fitted.fit, (forecast,) if forecast is not None else (), verdict)
-
-
-def _controls(job: AnalysisJob) -> list[FittedCurve]:
-    limits = job.sweep.rule.divergence
-    return [
-        fit_alone(run.run_id, run.points, job.sweep)
-        for run in job.runs
-        if run.arm == job.control and find_divergence(run.points, limits) is None
-    ]
 
 
 def draw(

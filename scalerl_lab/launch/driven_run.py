@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from scalerl_lab.decide import Analysis
 from scalerl_lab.fit import SweepRun
-from scalerl_lab.launch.analysis import Analysis
 from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.records import (
     Action,

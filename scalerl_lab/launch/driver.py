@@ -13,8 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
-from scalerl_lab.decide import decide_ended
-from scalerl_lab.launch.analysis import AnalysisJob, Plot, analyse, draw
+from scalerl_lab.decide import AnalysisJob, analyse, decide_ended
+from scalerl_lab.launch.analysis import Plot, draw
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest

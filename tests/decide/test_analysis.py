@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scalerl_lab.decide import AnalysisJob, analyse, analysis, fit_alone, fit_together
 from scalerl_lab.fit import FittedCurve, SweepRun, fit_sweep
-from scalerl_lab.launch import analysis
-from scalerl_lab.launch.analysis import AnalysisJob, analyse, draw, fit_alone, fit_together
+from scalerl_lab.launch.analysis import draw
 from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState
 from tests.decide.states import run_state, sweep
 from tests.fit.curves import point, simulate
