@@ -6,6 +6,7 @@
     divergence.py  collapse from the peak, and truncation: stops that need no forecast
     looks.py       when a run is looked at together with its whole sweep
     compare.py     the run's arm against the control: the numbers that a decision rests on
+    ledger.py      ``Ledger``: the sweep's budget in GPU-hours; what was used, saved and lost, what is free
     wording.py     compute, intervals and probabilities as parts of a sentence
 
 The order is fixed: divergence, then the ceiling, then the grant; else the run goes on. The control is
@@ -19,15 +20,19 @@ randomness, nothing acted on; the same facts give the same decision.
 from scalerl_lab.decide.analysis import Analysis, AnalysisJob, analyse, fit_alone, fit_together
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import Diverged, find_divergence
+from scalerl_lab.decide.ledger import Account, Hours, Ledger, ledger_of
 from scalerl_lab.decide.looks import LOOK_FRACTION, is_kill_near, is_look, look_gpu_hours
 from scalerl_lab.decide.rule import decide, decide_between_looks, decide_ended
 
 __all__ = [
     "LOOK_FRACTION",
+    "Account",
     "Analysis",
     "AnalysisJob",
     "Comparison",
     "Diverged",
+    "Hours",
+    "Ledger",
     "analyse",
     "compare",
     "decide",
@@ -38,5 +43,6 @@ __all__ = [
     "fit_together",
     "is_kill_near",
     "is_look",
+    "ledger_of",
     "look_gpu_hours",
 ]
