@@ -5,6 +5,7 @@ R(C) = R0 + (A - R0) / (1 + (C_mid / C)^B): ceiling A, efficiency B, midpoint C_
 at compute not yet spent.
 
     law.py        the law and its inverse
+    courses.py    the curve of a draw: the law, or a line where the law does not hold
     curve.py      ``Curve``: points in any unit, and what is known of the start
     window.py     a run's measured points as a curve
     noise.py      kinds of noise and of discrepancy from the law
@@ -43,10 +44,10 @@ otherwise. Never raise on data: a curve that says nothing gets a status. Never r
 global random state: the same points give the same numbers, bit for bit.
 """
 
+from scalerl_lab.fit.courses import ArmDraws, LawDraws, Lines, drawn_curves, drawn_hours
 from scalerl_lab.fit.crossing import Crossing, crossing, crossing_of_curves
 from scalerl_lab.fit.differences import (
     Difference,
-    LawDraws,
     efficiency_at,
     efficiency_difference,
     log_hours_ratio,
@@ -61,7 +62,7 @@ from scalerl_lab.fit.methods import METHODS, fit_with
 from scalerl_lab.fit.paper import PaperFit, paper_fit
 from scalerl_lab.fit.pool import CeilingRefit, PooledCeiling, ceiling_difference, refit_at_ceiling
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
-from scalerl_lab.fit.siblings import ArmDraws, Siblings, fit_siblings
+from scalerl_lab.fit.siblings import Siblings, fit_siblings
 from scalerl_lab.fit.sweep_fit import SweepFit, SweepRun, fit_sweep
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "FittedCurve",
     "LawDraws",
     "LawFit",
+    "Lines",
     "PaperFit",
     "PooledCeiling",
     "Score",
@@ -85,6 +87,8 @@ __all__ = [
     "ceiling_difference",
     "crossing",
     "crossing_of_curves",
+    "drawn_curves",
+    "drawn_hours",
     "efficiency_at",
     "efficiency_difference",
     "fit_curve",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalerl_lab.fit.differences import LawDraws, probability_below
+from scalerl_lab.fit.courses import LawDraws, drawn_curves
+from scalerl_lab.fit.differences import probability_below
 from scalerl_lab.fit.fitted import interval_of
-from scalerl_lab.fit.law import Floats, pass_rate
+from scalerl_lab.fit.law import Floats
 from scalerl_lab.records import Interval
 
 _GRID = 257
@@ -56,7 +57,7 @@ def crossing(arm: LawDraws, other: LawDraws, after: float, until: float) -> Cros
     if not 0.0 < after < until:
         raise ValueError(f"the range must ascend from above 0, got {after} to {until}")
     hours = np.geomspace(after, until, _GRID)
-    return crossing_of_curves(hours, _curves(arm, hours), _curves(other, hours))
+    return crossing_of_curves(hours, drawn_curves(arm, hours), drawn_curves(other, hours))
 
 
 def crossing_of_curves(gpu_hours: Floats, arm: Floats, other: Floats) -> Crossing:
@@ -80,7 +81,3 @@ def crossing_of_curves(gpu_hours: Floats, arm: Floats, other: Floats) -> Crossin
         gpu_hours=interval_of(drawn) if drawn.size else None,
         drawn=drawn,
     )
-
-
-def _curves(draws: LawDraws, gpu_hours: Floats) -> Floats:
-    return pass_rate(gpu_hours, draws.r0[:, None], draws.A[:, None], draws.B[:, None], draws.C_mid[:, None])

@@ -10,17 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalerl_lab.fit.fitted import FittedCurve, interval_of
-from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
-from scalerl_lab.fit.posterior import Draws
-from scalerl_lab.fit.siblings import ArmDraws
+from scalerl_lab.fit.courses import LawDraws, drawn_curves, drawn_hours
+from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, interval_of
+from scalerl_lab.fit.law import Floats
 from scalerl_lab.records import Interval
 
 _NARROWEST = 1e-12
-
-
-LawDraws = ArmDraws | Draws
-"""K joint draws of the law's parameters, of an arm or of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +27,14 @@ class Difference:
 
     @property
     def interval(self) -> Interval:
-        """Median with central intervals, of finite draws."""
-        return interval_of(self.draws)
+        """Median with central intervals; an end is infinite where as many draws are."""
+        if np.isfinite(self.draws).all():
+            return interval_of(self.draws)
+        # Interpolation must not touch infinite values.
+        low95, low80, median, high80, high95 = (
+            float(q) for q in np.quantile(self.draws, QUANTILES, method="inverted_cdf")
+        )
+        return Interval(median=median, low80=low80, high80=high80, low95=low95, high95=high95)
 
     def probability_below(self, bound: float) -> float:
         """P(difference < bound)."""
@@ -77,16 +78,21 @@ def efficiency_at(draws: LawDraws, ceiling: float) -> Floats:
 
     log B + b (ceiling - A) with b = cov(log B, A) / var(A): exact where the posterior is normal.
     """
-    log_B, off = np.log(draws.B), draws.A - draws.A.mean()
+    log_B, A = np.log(draws.B), draws.A
+    if draws.lines is not None and draws.lines.lawful.any():
+        # The ceiling of a line is none of the law's; its B is that of the law, had it held.
+        A = np.where(draws.lines.lawful, A, A[draws.lines.lawful].mean())
+    off = A - A.mean()
     variance = float(np.mean(off**2))
     slope = float(np.mean(off * log_B)) / variance if variance > _NARROWEST**2 else 0.0
-    moved: Floats = np.exp(log_B + slope * (ceiling - draws.A))
+    moved: Floats = np.exp(log_B + slope * (ceiling - A))
     return moved
 
 
 def pass_rate_difference(arm: LawDraws, other: LawDraws, gpu_hours: float) -> Difference:
-    """Pass rate of an arm's law at a compute minus that of another's."""
-    return Difference(_rate(arm, gpu_hours) - _rate(other, gpu_hours))
+    """Pass rate of an arm's curve at a compute minus that of another's."""
+    of_arm, of_other = (drawn_curves(draws, gpu_hours)[:, 0] for draws in (arm, other))
+    return Difference(of_arm - of_other)
 
 
 def log_hours_ratio(arm: LawDraws, other: LawDraws, level: float) -> Difference | None:
@@ -96,9 +102,7 @@ def log_hours_ratio(arm: LawDraws, other: LawDraws, level: float) -> Difference 
         Infinite in draws in which only one arrives; draws in which neither does are left out. None where
         neither ever does.
     """
-    of_arm, of_other = (
-        np.log(np.maximum(hours_to_reach(level, d.r0, d.A, d.B, d.C_mid), _NARROWEST)) for d in (arm, other)
-    )
+    of_arm, of_other = (np.log(np.maximum(drawn_hours(draws, level), _NARROWEST)) for draws in (arm, other))
     arrives = ~(np.isinf(of_arm) & np.isinf(of_other))
     return Difference(of_arm[arrives] - of_other[arrives]) if arrives.any() else None
 
@@ -113,7 +117,3 @@ def probability_ends_above(run: FittedCurve, other: FittedCurve, gpu_hours: floa
     if of_run is None or of_other is None:
         return None
     return 1.0 - probability_below(of_run[:, 0] - of_other[:, 0], 0.0)
-
-
-def _rate(draws: LawDraws, gpu_hours: float) -> Floats:
-    return pass_rate(gpu_hours, draws.r0, draws.A, draws.B, draws.C_mid)

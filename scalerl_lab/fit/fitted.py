@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scalerl_lab.config.sweep import Rule
+from scalerl_lab.fit.courses import drawn_curves, drawn_hours
 from scalerl_lab.fit.identify import Limits
-from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
+from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.law_fit import LawFit, fit_posterior
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.fit.window import curve_of
@@ -65,9 +66,7 @@ class FittedCurve:
             return None
         if self.law is not None:
             return self.law.predict(gpu_hours).mean
-        d = self.draws
-        hours = np.asarray(gpu_hours, dtype=np.float64)
-        return pass_rate(hours, d.r0[:, None], d.A[:, None], d.B[:, None], d.C_mid[:, None])
+        return drawn_curves(self.draws, gpu_hours)
 
     def ceiling_draws(self, num: int, seed: int = 0) -> Floats | None:
         """``num`` equally probable ceilings in random order; the same seed gives the same draws."""
@@ -78,11 +77,8 @@ class FittedCurve:
         return drawn
 
     def hours_to_reach(self, level: float) -> Interval | None:
-        """Compute at which the law reaches a pass rate; None unless it does with 97.5 %."""
-        if self.draws is None:
-            return None
-        d = self.draws
-        return finite_interval(hours_to_reach(level, d.r0, d.A, d.B, d.C_mid))
+        """Compute at which the curve reaches a pass rate; None unless it does with 97.5 %."""
+        return None if self.draws is None else finite_interval(drawn_hours(self.draws, level))
 
 
 def finite_interval(values: Floats) -> Interval | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scalerl_lab.fit.cells import Problem, prepare
+from scalerl_lab.fit.courses import Lines
 from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.identify import Limits, identify, too_few
 from scalerl_lab.fit.law import Floats, gain_share
@@ -19,7 +20,7 @@ from scalerl_lab.fit.prediction import Prediction
 from scalerl_lab.fit.shape import blocks_identification, recognise
 from scalerl_lab.records import FitStatus, Shape
 
-_MOSTLY_LAWFUL = 0.98
+_DECADE = math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +86,30 @@ def fit_posterior(curve: Curve, *, limits: Limits | None = None) -> LawFit:
 
 
 def judged(curve: Curve, problem: Problem, draws: Draws, limits: Limits) -> LawFit:
-    """The fit with its shape and its status: of another shape the law's ceiling is not believed."""
+    """The fit with its shape and its status: of another shape the law's ceiling is not believed.
+
+    Where the shape is not the law its reason comes first, then what is said of the ceiling.
+    """
     draws = _as_wandered(problem, draws)
     status, why = identify(curve, draws, limits)
     shape, reason = recognise(curve, residuals(problem, draws))
+    why = why[0].upper() + why[1:]
     if status is FitStatus.IDENTIFIED and blocks_identification(shape):
         status, why = FitStatus.NOT_IDENTIFIED, reason
-    return LawFit(curve, status, why[0].upper() + why[1:], shape, problem, draws)
+    elif status is not FitStatus.TOO_FEW_POINTS and shape is not Shape.LAW:
+        why = f"{reason} {why}"
+    return LawFit(curve, status, why, shape, problem, draws)
 
 
 def _as_wandered(problem: Problem, draws: Draws) -> Draws:
-    """Draws without the law with A from where the curve has wandered to by the window's end."""
-    if np.mean(draws.lawful) > _MOSTLY_LAWFUL:
+    """Draws without the law go on, and have A, from where the curve has wandered to by the window's end."""
+    if draws.lawful.all():
         return draws
-    end = predict(problem, draws, [problem.curve.compute[-1]]).mean[:, 0]
-    later = problem.inside(end + draws.slope * math.log(10.0))
-    return replace(draws, A=np.where(draws.lawful, draws.A, later))
+    last = float(problem.curve.compute[-1])
+    end = predict(problem, draws, [last]).mean[:, 0]
+    later = problem.inside(end + draws.slope * _DECADE)
+    lines = Lines(draws.lawful, end, draws.slope, last, problem.curve.bounds)
+    return replace(draws, A=np.where(draws.lawful, draws.A, later), lines=lines)
 
 
 def residuals(problem: Problem, draws: Draws) -> Floats:

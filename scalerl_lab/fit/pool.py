@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scalerl_lab.fit.differences import Difference, LawDraws
-from scalerl_lab.fit.fitted import finite_interval, interval_of
-from scalerl_lab.fit.law import Floats, hours_to_reach
+from scalerl_lab.fit.courses import LawDraws
+from scalerl_lab.fit.differences import Difference
+from scalerl_lab.fit.fitted import interval_of
+from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.law_fit import ready
 from scalerl_lab.fit.posterior import Draws, draw_posterior
 from scalerl_lab.fit.window import curve_of
@@ -44,11 +45,6 @@ class CeilingRefit:
     efficiency: Interval
     midpoint: Interval
     draws: Draws
-
-    def hours_to_reach(self, level: float) -> Interval | None:
-        """Compute at which the latent curve reaches a pass rate; None unless it does with 97.5 %."""
-        d = self.draws
-        return finite_interval(hours_to_reach(level, d.r0, d.A, d.B, d.C_mid))
 
 
 def ceiling_difference(arm: PooledCeiling, control: PooledCeiling) -> Difference:

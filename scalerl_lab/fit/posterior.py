@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalerl_lab.fit.cells import Cells, Level, Problem, evaluate, evaluate_level, law_forms, trend_form
+from scalerl_lab.fit.courses import Lines
 from scalerl_lab.fit.law import Floats, Integers
 from scalerl_lab.fit.noise import KINDS
 
@@ -66,6 +67,8 @@ class Draws:
     """Compute up to which siblings have shown that the law holds; below the window's end it says nothing."""
     seed: int = 0
     """Of the random part of paths: curves drawn together have seeds of their own."""
+    lines: Lines | None = None
+    """What draws without the law do from where they have wandered to; None where all follow the law."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from scalerl_lab.config.sweep import Rule
+from scalerl_lab.fit.courses import ArmDraws, Lines
 from scalerl_lab.fit.fitted import FittedCurve, fit_curve, fitted_curve, limits_of
+from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.pool import PooledCeiling
 from scalerl_lab.fit.posterior import Draws
-from scalerl_lab.fit.siblings import ArmDraws, fit_siblings
+from scalerl_lab.fit.siblings import fit_siblings
 from scalerl_lab.fit.window import PASS_RATES, curve_of
 from scalerl_lab.records import EvalPoint
 
@@ -63,7 +65,8 @@ def fit_sweep(
         draws = [seed.draws for seed in seeds if seed.draws is not None]
         if draws:
             identified = any(seed.identified for seed in seeds)
-            arms[arm] = PooledCeiling(_of_arm(found.arms[arm], draws), len(draws), identified)
+            law = found.arms[arm]
+            arms[arm] = PooledCeiling(_of_arm(law.A, law.B, law.C_mid, draws), len(draws), identified)
     for run in runs:
         if run.run_id in left_out:
             fits[run.run_id] = fit_curve(
@@ -72,12 +75,12 @@ def fit_sweep(
     return SweepFit({run.run_id: fits[run.run_id] for run in runs}, arms)
 
 
-def _of_arm(arm: ArmDraws, seeds: Sequence[Draws]) -> ArmDraws:
-    """An arm by its seeds; the population that it is drawn from knows no bounds.
+def _of_arm(A: Floats, B: Floats, C_mid: Floats, seeds: Sequence[Draws]) -> ArmDraws:
+    """An arm by its seeds, and by the population that it is drawn from, which knows no bounds.
 
-    Where no seed follows the law, the population would stand for the arm, whatever its points say. Then the
-    ceiling is the seeds' own: their line a decade of compute past the window. The start is that of seeds
-    that follow the law.
+    In draws in which no seed follows the law, the population would stand for the arm, whatever its points
+    say. There the arm goes on as its seeds do, and its ceiling is theirs: their line a decade of compute past
+    the window. The start is that of seeds that follow the law.
     """
     lawful = np.array([draws.lawful for draws in seeds])
     some = lawful.any(axis=0)
@@ -85,4 +88,7 @@ def _of_arm(arm: ArmDraws, seeds: Sequence[Draws]) -> ArmDraws:
     share = counts / counts.sum(axis=0)
     r0 = (share * np.array([draws.r0 for draws in seeds])).sum(axis=0)
     own = np.mean([draws.A for draws in seeds], axis=0)
-    return replace(arm, r0=r0, A=np.clip(np.where(some, arm.A, own), *PASS_RATES))
+    lines = [draws.lines for draws in seeds if draws.lines is not None]
+    # A seed without lines follows the law in all draws, and the arm with it.
+    line = Lines.mean(lines) if len(lines) == len(seeds) else None
+    return ArmDraws(r0, np.clip(np.where(some, A, own), *PASS_RATES), B, C_mid, line)

@@ -14,8 +14,8 @@ from scalerl_lab.fit import (
     Difference,
     PooledCeiling,
     ceiling_difference,
+    drawn_curves,
     interval_of,
-    pass_rate,
     refit_at_ceiling,
 )
 from scalerl_lab.plan import describe
@@ -205,7 +205,7 @@ def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float
         if arm.pooled is None or not arm.identified or lower:
             continue
         law, budget = arm.pooled.law, min(run.budget_gpu_hours for run in arm.chosen)
-        rates = pass_rate(budget, law.r0, law.A, law.B, law.C_mid)
+        rates = drawn_curves(law, budget)[:, 0]
         reached.append(float(np.quantile(rates, 1.0 - demanded)))
     return math.floor(min(reached) * 1000.0) / 1000.0 if reached else None
 

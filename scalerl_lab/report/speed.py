@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalerl_lab.fit import CeilingRefit, LawDraws, hours_to_reach, interval_of, log_hours_ratio
+from scalerl_lab.fit import CeilingRefit, LawDraws, drawn_hours, interval_of, log_hours_ratio
 from scalerl_lab.records import Interval
 from scalerl_lab.report.verdict import SPEED_FACTOR, Speed
 
@@ -28,7 +28,7 @@ class Hours:
 
 def hours_to_level(law: LawDraws, level: float) -> Hours:
     """GPU-hours at which an arm reaches a level."""
-    hours = hours_to_reach(level, law.r0, law.A, law.B, law.C_mid)
+    hours = drawn_hours(law, level)
     low, median, high = np.quantile(hours, (0.1, 0.5, 0.9), method="inverted_cdf")
     return Hours(_finite(median), _finite(low), _finite(high))
 

@@ -24,17 +24,20 @@ def draws(
     efficiency: float = 2.0,
     edge_mass: float = 0.0,
     scale: float = 1.0,
+    unlawful: int = 0,
 ) -> Draws:
-    """A normal ceiling, all else known."""
+    """A normal ceiling, all else known; the first so many draws are no law's."""
     ones = np.ones(NORMAL.size)
+    lawful = np.arange(NORMAL.size) >= unlawful
     return Draws(
         r0=0.4 * scale * ones,
         A=scale * np.minimum(ceiling + sd * NORMAL, 1.0),
         B=efficiency * ones,
-        C_mid=midpoint * ones,
+        # What is said of a midpoint without the law counts for nothing.
+        C_mid=np.where(lawful, midpoint, 1e9),
         sigma=0.005 * scale * ones,
         kind=np.zeros(NORMAL.size, dtype=np.int64),
-        lawful=np.ones(NORMAL.size, dtype=np.bool_),
+        lawful=lawful,
         slope=0.0 * ones,
         edge_mass=edge_mass,
     )
@@ -103,6 +106,43 @@ def test_what_the_grid_cut_off_is_not_identified() -> None:
         "with probability 0.06 the midpoint or the efficiency lies at the edge of what was searched."
     )
     assert identify(curve(), draws(edge_mass=0.05), Limits())[0] is FitStatus.IDENTIFIED
+
+
+def test_a_curve_that_may_not_be_of_the_law_has_no_ceiling() -> None:
+    status, why = identify(curve(), draws(unlawful=210), Limits())
+    assert status is FitStatus.NOT_IDENTIFIED
+    assert why == (
+        "with probability 0.21 the curve is a level or a line in log compute, which has no ceiling."
+    )
+    assert "probability above 0.99" in identify(curve(), draws(unlawful=1000), Limits())[1]
+    # 200 draws without the law are few enough, and their midpoints of 1e9 are not read.
+    status, why = identify(curve(), draws(unlawful=200), Limits())
+    assert status is FitStatus.IDENTIFIED
+    assert why.startswith("the window ends at 4.0 midpoints")
+
+
+def test_what_bounds_allow_is_at_most_five_times_what_was_seen() -> None:
+    # Seen: 0.02, so at most 0.12 * 0.1 = 0.012; the 80 % interval of a sd of 0.001 is 0.0026, of 0.006 0.0154.
+    small = curve(scale=0.1)
+    assert identify(small, draws(sd=0.01, scale=0.1), Limits())[0] is FitStatus.IDENTIFIED
+    status, why = identify(small, draws(sd=0.06, scale=0.1), Limits())
+    assert status is FitStatus.NOT_IDENTIFIED
+    assert why == "the ceiling's 80 % interval [0.052, 0.068] is 0.015 wide, at most 0.012 allowed."
+
+
+@pytest.mark.parametrize(
+    ("scale", "range80", "width"),
+    [
+        # 0.6 -+ 1.2816 * 0.01 in units of the scale.
+        (1e-3, "[0.000587, 0.000613]", "0.000026"),
+        (1e4, "[5872, 6128]", "256"),
+        (1e12, "[5.87e+11, 6.13e+11]", "2.56e+10"),
+    ],
+)
+def test_the_sentence_has_the_digits_of_any_scale(scale: float, range80: str, width: str) -> None:
+    status, why = identify(curve(scale=scale, bounds=None), draws(scale=scale), Limits())
+    assert status is FitStatus.NOT_IDENTIFIED
+    assert f"the ceiling's 80 % interval {range80} is {width} wide" in why
 
 
 @pytest.mark.parametrize(

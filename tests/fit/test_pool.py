@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalerl_lab.fit import ArmDraws, Difference, PooledCeiling, ceiling_difference, refit_at_ceiling
+from scalerl_lab.fit import (
+    ArmDraws,
+    Difference,
+    PooledCeiling,
+    ceiling_difference,
+    drawn_hours,
+    refit_at_ceiling,
+)
+from scalerl_lab.fit.fitted import finite_interval
 from tests.fit.curves import GOLDEN_R0, golden_points, point, simulate
 
 K = 1024
@@ -106,14 +114,14 @@ def test_the_published_efficiency_at_the_common_ceiling() -> None:
 def test_hours_to_a_common_level_at_a_common_ceiling() -> None:
     refit = refit_at_ceiling(golden_points(), 0.605, fit_start_gpu_hours=900.0)
     assert refit is not None
-    level = refit.hours_to_reach(0.58)
+    level = finite_interval(drawn_hours(refit.draws, 0.58))
     assert level is not None
     # C_mid ((A - R0) / (R - R0) - 1)^(-1/B) at the refitted medians.
     by_hand = refit.midpoint.median * ((0.605 - GOLDEN_R0) / (0.58 - GOLDEN_R0) - 1.0) ** (
         -1.0 / refit.efficiency.median
     )
     assert level.median == pytest.approx(by_hand, rel=0.02)
-    assert refit.hours_to_reach(0.61) is None
+    assert finite_interval(drawn_hours(refit.draws, 0.61)) is None
 
 
 def test_a_refit_needs_a_point() -> None:

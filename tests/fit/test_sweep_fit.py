@@ -7,10 +7,11 @@ import pytest
 
 from scalerl_lab.config.sweep import Rule
 from scalerl_lab.fit import (
-    ArmDraws,
+    Lines,
     SweepFit,
     SweepRun,
     ceiling_difference,
+    drawn_curves,
     fit_curve,
     fit_sweep,
 )
@@ -119,17 +120,23 @@ def test_an_arm_follows_its_seeds_where_none_follows_the_law() -> None:
             lawful=np.array(lawful),
             slope=0.0 * ones,
             edge_mass=0.0,
+            lines=Lines(np.array(lawful), A - 0.1 * ones, 0.05 * ones, 1000.0, (0.0, 1.0)),
         )
 
-    population = ArmDraws(np.full(3, 9.0), np.array([0.6, 0.6, 1.3]), np.ones(3), np.ones(3))
+    population = np.array([0.6, 0.6, 1.3]), np.ones(3), np.ones(3)
     seeds = [
         seed(0.4, [0.2, 0.2, 0.5], [True, True, False]),
         seed(0.5, [0.3, 0.45, 0.1], [True, False, False]),
     ]
-    found = _of_arm(population, seeds)
+    found = _of_arm(*population, seeds)
     # Draw 0: the arm's; draw 1: too, with the start of the seed that follows the law; draw 2: the seeds'.
     assert list(found.A) == pytest.approx([0.6, 0.6, 0.45])
     assert found.r0 == pytest.approx([0.25, 0.2, 0.3])
+    # At 1,000 the seeds' lines are at 0.3 and 0.4, with slopes of 0.05: draw 2 goes on from 0.35.
+    assert drawn_curves(found, [1000.0, 1000.0 * np.e])[2] == pytest.approx([0.35, 0.40])
+    # The law of draws 0 and 1 at a midpoint of 1 with B = 1: R0 + (0.6 - R0) 1000 / 1001.
+    law = np.array([0.25, 0.2]) + np.array([0.35, 0.4]) * 1000.0 / 1001.0
+    assert drawn_curves(found, 1000.0)[:2, 0] == pytest.approx(law)
     # A ceiling is a pass rate.
-    beyond = _of_arm(population, [seed(0.4, [0.2, 0.2, 0.2], [True, True, True])])
+    beyond = _of_arm(*population, [seed(0.4, [0.2, 0.2, 0.2], [True, True, True])])
     assert beyond.A.max() == 1.0
