@@ -16,7 +16,8 @@ HOMES = {
     "tokenizers": {"engines"},
     "vllm": {"engines"},
     "deepspeed": {"engines"},
-    "ray": {"launch"},
+    "ray": {"launch", "plugins"},
+    "optuna": {"plugins"},
     "sqlalchemy": {"store", "db"},
     "alembic": {"store", "db"},
     "psycopg": {"store"},
@@ -30,7 +31,7 @@ HOMES = {
     "rich": {"cli", "report"},
 }
 
-HEAVY = ("torch", "transformers", "vllm", "deepspeed", "ray", "mlflow", "scipy", "matplotlib")
+HEAVY = ("torch", "transformers", "vllm", "deepspeed", "ray", "optuna", "mlflow", "scipy", "matplotlib")
 
 
 @pytest.mark.parametrize("package", HOMES)
