@@ -30,6 +30,7 @@ at compute not yet spent.
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
     published.py  published parameters of ScaleRL, with where each is printed
     simulate.py   curves and sweeps whose truth is known
+    drawn.py      sweeps whose arms are drawn too: worse arms, many recipes
     paper_compare.py  its margin from replicates, and B at a common ceiling
     paper_method.py  that procedure as a method of forecasting any curve
     baselines.py  what the simple methods of forecasting share
