@@ -281,6 +281,8 @@ class Action(StrEnum):
     EXTEND = "extend"
     FINISH = "finish"
     """The budget is reached and the question needs no more of this run."""
+    REVIVE = "revive"
+    """It was over and goes on from its checkpoint, to the compute granted to it."""
 
 
 class Cause(StrEnum):
@@ -306,6 +308,10 @@ class Cause(StrEnum):
     BUDGET_REACHED = "budget_reached"
     PROMPTS_EXHAUSTED = "prompts_exhausted"
     """The curriculum retired so many prompts that the run cannot go on."""
+    ORDERED = "ordered"
+    """A person ordered it; the reason says who and why."""
+    PINNED = "pinned"
+    """A person pinned the run, so that the rule does not stop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +341,45 @@ class Decision:
     granted_gpu_hours: float
     """Compute the run may use after this decision."""
     evidence: Evidence
+
+
+# ---------------------------------------------------------------- what people order
+
+
+class OrderKind(StrEnum):
+    """What a person may order while a sweep runs."""
+
+    KILL = "kill"
+    EXTEND = "extend"
+    """Grant a run compute up to a total; one that is over goes on from its checkpoint."""
+    REVIVE = "revive"
+    """A run that is over goes on from its checkpoint, pinned."""
+    PIN = "pin"
+    """The rule stops the run no more; numbers that are not finite still do."""
+    UNPIN = "unpin"
+    PAUSE = "pause"
+    """Nothing of the sweep is started, and what is at work goes down to a checkpoint."""
+    RESUME = "resume"
+    CANCEL = "cancel"
+    """Kill every run of the sweep that is not over."""
+    RAISE_CAP = "raise_cap"
+    """Let all runs together use more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person wants of a run, or of a sweep as a whole."""
+
+    sweep_id: str
+    run_id: str | None
+    """None for an order to the sweep."""
+    kind: OrderKind
+    to_gpu_hours: float | None
+    """The new grant of a run, or the new cap of a sweep; None for other kinds."""
+    by: str
+    """Who: user@host."""
+    why: str
+    at: float
 
 
 # ---------------------------------------------------------------- what is read back

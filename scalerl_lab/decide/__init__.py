@@ -7,6 +7,11 @@
     looks.py       when a run is looked at together with its whole sweep
     compare.py     the run's arm against the control: the numbers that a decision rests on
     ledger.py      ``Ledger``: the sweep's budget in GPU-hours; what was used, saved and lost, what is free
+    orders.py      what people may order, when it is allowed, and what follows from it
+    recorded.py    ``Recorded``: a sweep whose points are known to the end
+    replay.py      ``replay``: such a sweep under a policy, on a fake clock, with slots and a cap
+    policies.py    the lab's rule and simple ones as policies
+    conclude.py    what a replayed sweep says in the end: differences, and which arm to take
     wording.py     compute, intervals and probabilities as parts of a sentence
 
 The order is fixed: divergence, then the ceiling, then the grant; else the run goes on. The control is
@@ -20,8 +25,16 @@ randomness, nothing acted on; the same facts give the same decision.
 from scalerl_lab.decide.analysis import Analysis, AnalysisJob, analyse, fit_alone, fit_together
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import Diverged, find_divergence
-from scalerl_lab.decide.ledger import Account, Hours, Ledger, ledger_of
+from scalerl_lab.decide.ledger import Account, Hours, Ledger, account_of, ledger_of
 from scalerl_lab.decide.looks import LOOK_FRACTION, is_kill_near, is_look, look_gpu_hours
+from scalerl_lab.decide.orders import (
+    InForce,
+    check_order,
+    decisions_of,
+    in_force,
+    raised_cap,
+    under_pin,
+)
 from scalerl_lab.decide.rule import decide, decide_between_looks, decide_ended
 
 __all__ = [
@@ -32,17 +45,24 @@ __all__ = [
     "Comparison",
     "Diverged",
     "Hours",
+    "InForce",
     "Ledger",
+    "account_of",
     "analyse",
+    "check_order",
     "compare",
     "decide",
     "decide_between_looks",
     "decide_ended",
+    "decisions_of",
     "find_divergence",
     "fit_alone",
     "fit_together",
+    "in_force",
     "is_kill_near",
     "is_look",
     "ledger_of",
     "look_gpu_hours",
+    "raised_cap",
+    "under_pin",
 ]

@@ -39,8 +39,11 @@ class DrivenRun:
     elsewhere: bool = False
     """Whether another sweep's driver has a trial of this run; its points serve this sweep too."""
     judge_again: bool = False
-    """Whether hours were freed since the last verdict of this finished run."""
+    """Whether hours were freed since this run finished its grant."""
     ordered_down_at: float | None = None
+    """When its trial was told to end at a checkpoint."""
+    stop_ordered_at: float | None = None
+    """When its trial was told to stop at once."""
     gpu_hours_now: float = 0.0
     """Training compute at the last step of this trial that is on file."""
 
@@ -60,9 +63,7 @@ class DrivenRun:
     @property
     def over(self) -> bool:
         """Whether nothing more is to be done for it, short of another verdict."""
-        extended = self.state.last_decision is not None and self.state.last_decision.action is Action.EXTEND
-        finished = self.state.status is RunStatus.FINISHED
-        return self.state.status in OVER and not (finished and extended)
+        return self.state.status in OVER
 
     @property
     def condemned(self) -> bool:
@@ -70,12 +71,24 @@ class DrivenRun:
         return self.state.last_decision is not None and self.state.last_decision.action is Action.KILL
 
     @property
+    def ending(self) -> bool:
+        """Whether the last word is that it is finished; a point that comes after changes nothing."""
+        return self.state.last_decision is not None and self.state.last_decision.action is Action.FINISH
+
+    @property
+    def used_its_grant(self) -> bool:
+        """Whether the compute granted to it is used."""
+        return self.state.gpu_hours >= self.state.granted_gpu_hours
+
+    @property
     def awaits_verdict(self) -> bool:
         """Whether points came after the last decision, and a verdict on them is wanted."""
         points, last = self.state.points, self.state.last_decision
-        wanted = not self.condemned and self.state.status is not RunStatus.FAILED
-        news = last is None or self.judge_again or (bool(points) and last.step < points[-1].step)
-        return wanted and bool(points) and news
+        if not points or self.condemned or self.state.status is RunStatus.FAILED:
+            return False
+        if self.judge_again or last is None:
+            return True
+        return not self.ending and last.step < points[-1].step
 
     @property
     def curve(self) -> SweepRun:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
-from scalerl_lab.decide import AnalysisJob, analyse, decide_ended
+from scalerl_lab.decide import AnalysisJob, Ledger, analyse, decide_ended, ledger_of, under_pin
 from scalerl_lab.launch.analysis import Plot, draw
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
 from scalerl_lab.launch.locking import try_exclusive
+from scalerl_lab.launch.order_desk import OrderDesk, Settled
 from scalerl_lab.launch.run_folder import FactWriter, Orders, RunFolder
 from scalerl_lab.launch.watcher import Watcher
 from scalerl_lab.launch.worker import lost_work
@@ -28,6 +29,7 @@ from scalerl_lab.records import (
     Cause,
     EndReason,
     Fact,
+    OrderKind,
     ProgressView,
     RunState,
     RunStatus,
@@ -38,8 +40,10 @@ from scalerl_lab.store import Store
 
 _TURN_S = 0.1
 _UPDATE_S = 0.5
+_ORDERS_S = 0.5
 _STOP_GRACE_S = 60.0
-_ROUNDING = 1e-3
+_NOTHING_MORE = Orders(granted_gpu_hours=0.0)
+"""Ends a trial as at the end of its grant: with a measurement and a checkpoint."""
 
 
 @dataclass(slots=True)
@@ -62,13 +66,15 @@ class Driver:
     _began: float = 0.0
     _began_gpu_hours: float = 0.0
     _updated: float = 0.0
+    _read_orders_at: float = float("-inf")
+    _desk: OrderDesk = field(init=False)
 
     def drive(self) -> list[RunState]:
         """Take the sweep to its end; returns how each run stands."""
         self._began = self.clock()
         try:
             self._load()
-            while self._turn():
+            while self._turn() or self._desk.has_orders:
                 time.sleep(_TURN_S)
             self._finish_plots()
         finally:
@@ -84,6 +90,7 @@ class Driver:
         for run in self._runs.values():
             if run.live or run.elsewhere:
                 self._ingest(run)
+        self._take_orders()
         for run in self._runs.values():
             self._collect(run)
             self._submit(run)
@@ -91,13 +98,19 @@ class Driver:
         self._admit()
         self._collect_plots()
         self._show()
+        paused = self._desk.force.paused is not None
         return any(
-            run.live or run.job is not None or run.awaits_verdict or (run.elsewhere and not run.over)
+            run.live
+            or run.job is not None
+            or run.awaits_verdict
+            or (run.elsewhere and not run.over)
+            or (paused and self._needs_trial(run))
             for run in self._runs.values()
         )
 
     def _load(self) -> None:
         """Read everything back: the first turn after a crash is like any other."""
+        self._desk = OrderDesk(self.store, self.plan)
         for state in self.store.run_states(self.plan.sweep_id):
             run_id = state.planned.run_id
             folder = RunFolder(self.home.run_folder(run_id))
@@ -114,13 +127,13 @@ class Driver:
             if run.state.status is RunStatus.FAILED:
                 self.watcher.said(f"{run.label}: failed before; trying again from its checkpoint")
                 self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
-        self._refresh()
+                self._refresh(run)
+        if self._desk.force.paused is not None:
+            self._say_paused()
         self._began_gpu_hours = sum(run.used for run in self._runs.values())
 
     def _ingest(self, run: DrivenRun) -> None:
         """Bring a run's new facts into SQL; the line number makes it idempotent."""
-        progress = run.folder.progress()
-        run.gpu_hours_now = progress.gpu_hours if progress and progress.trial == run.trial else 0.0
         try:
             size = run.folder.facts.stat().st_size
         except FileNotFoundError:
@@ -140,11 +153,78 @@ class Driver:
                 run.ended, run.trial = None, max(run.trial, fact.trial)
                 if run.live and run.state.status is not RunStatus.RUNNING:
                     self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
-        self._refresh()
+        self._refresh(run)
 
-    def _refresh(self) -> None:
-        for state in self.store.run_states(self.plan.sweep_id):
-            self._runs[state.planned.run_id].state = as_granted(state)
+    def _read_progress(self, run: DrivenRun) -> None:
+        progress = run.folder.progress()
+        run.gpu_hours_now = progress.gpu_hours if progress and progress.trial == run.trial else 0.0
+
+    def _refresh(self, run: DrivenRun) -> None:
+        (state,) = self.store.run_states(self.plan.sweep_id, [run.run_id])
+        run.state = as_granted(state)
+
+    @property
+    def _ledger(self) -> Ledger:
+        """The sweep's budget as its runs stand now."""
+        return ledger_of(
+            self._desk.force.cap_gpu_hours,
+            self._states(),
+            started=[run.run_id for run in self._runs.values() if run.live],
+        )
+
+    # ------------------------------------------------------------ orders
+
+    def _take_orders(self) -> None:
+        """Settle what people have ordered since the last look, and do what follows from it at once."""
+        now = self.clock()
+        if now - self._read_orders_at < _ORDERS_S:
+            return
+        self._read_orders_at = now
+        for settled in self._desk.settle(self._states, lambda: self._ledger):
+            self._follow(settled)
+
+    def _states(self) -> list[RunState]:
+        return [run.state for run in self._runs.values()]
+
+    def _follow(self, settled: Settled) -> None:
+        """Make the driver's own picture follow an order; all of it can be read again from SQL."""
+        order = settled.order
+        at = f"{self._runs[order.run_id].label}: " if order.run_id is not None else ""
+        if settled.refused is not None:
+            self.watcher.said(f"{at}{order.kind} ordered by {order.by} is refused: {settled.refused}")
+            return
+        for decision in settled.decisions:
+            run = self._runs[decision.run_id]
+            # A verdict under way was on how things stood before.
+            run.job, run.judge_again, run.failures, run.ordered_down_at = None, False, 0, None
+            self._refresh(run)
+            if run.live and decision.action is Action.EXTEND and self._desk.force.paused is None:
+                run.folder.write_orders(Orders(run.state.granted_gpu_hours))
+                self._mark_acted(run)
+            self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
+        if order.kind is OrderKind.PAUSE:
+            self._say_paused()
+        elif order.kind is OrderKind.RESUME:
+            for run in self._runs.values():
+                if run.live and not run.condemned and not run.ending:
+                    run.ordered_down_at = None
+                    run.folder.write_orders(Orders(run.state.granted_gpu_hours))
+        if not settled.decisions and order.kind is not OrderKind.PAUSE:
+            self.watcher.said(f"{at}{order.kind} by order of {order.by}: {order.why}")
+
+    def _say_paused(self) -> None:
+        paused = self._desk.force.paused
+        assert paused is not None
+        self.watcher.said(
+            f"paused by {paused.by}: {paused.why}. Trials go down to a checkpoint and nothing is started "
+            f"until: lab sweep resume {self.plan.sweep_id}"
+        )
+
+    def _mark_acted(self, run: DrivenRun, *actions: Action) -> None:
+        """Note that what was decided on a run has been carried out: all of it, or the given actions."""
+        for row in self.store.unacted(self.plan.sweep_id):
+            if row.decision.run_id == run.run_id and (not actions or row.decision.action in actions):
+                self.store.mark_acted(row.decision_id)
 
     # ------------------------------------------------------------ verdicts
 
@@ -156,13 +236,9 @@ class Driver:
             run=run.state,
             runs=tuple(r.curve for r in self._sound(run)),
             control=self.plan.control,
-            free_gpu_hours=self._free(),
+            free_gpu_hours=self._ledger.free,
         )
         run.job, run.judge_again = self.analyst.submit(analyse, job), False
-
-    def _free(self) -> float:
-        """GPU-hours that killed runs left and nobody else will need."""
-        return self.store.budget(self.plan.sweep_id).free
 
     def _sound(self, run: DrivenRun) -> list[DrivenRun]:
         """The run, and those not killed for a non-finite number: such a curve ends before it shows it."""
@@ -179,40 +255,43 @@ class Driver:
         if run.job is None or not run.job.done():
             return
         analysis, run.job = run.job.result(), None
-        extra = analysis.decision.granted_gpu_hours - run.state.granted_gpu_hours
-        if analysis.decision.action is Action.EXTEND and extra > self._free() + _ROUNDING:
+        pin = self._desk.force.pins.get(run.run_id)
+        decision = analysis.decision if pin is None else under_pin(analysis.decision, pin, run.state)
+        extra = decision.granted_gpu_hours - run.state.granted_gpu_hours
+        if decision.action is Action.EXTEND and not self._ledger.covers(extra):
             # Another run was given these hours meanwhile: the next turn asks again, with what is left.
             return
         fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
-        self.store.record_decision(self.plan.sweep_id, analysis.decision, fit_id)
-        self._refresh()
-        if analysis.decision.action is not Action.CONTINUE:
-            self.watcher.said(f"{run.label}: {analysis.decision.action}: {analysis.decision.reason}")
+        self.store.record_decision(self.plan.sweep_id, decision, fit_id)
+        self._refresh(run)
+        if decision.action is not Action.CONTINUE or decision.cause is Cause.PINNED:
+            self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
 
     def _settle(self, run: DrivenRun) -> None:
         """Do what the last decision says, once; whatever was done already is left alone."""
-        last = run.state.last_decision
-        if last is None or run.awaits_verdict or run.job is not None:
+        if run.awaits_verdict or run.job is not None or run.over:
             return
         if run.condemned:
-            if run.state.status is not RunStatus.KILLED:
-                self._take_down(run)
-        elif run.live or run.over:
-            return
-        elif last.action is Action.FINISH:
+            self._take_down(run)
+        elif run.live and (run.ending or self._desk.force.paused is not None):
+            # However long its step takes: what it has trained is to be in the checkpoint.
+            if run.ordered_down_at is None:
+                run.folder.write_orders(_NOTHING_MORE)
+                run.ordered_down_at = self.clock()
+        elif run.ending:
             self._close(run, RunStatus.FINISHED)
 
     def _take_down(self, run: DrivenRun) -> None:
+        now = self.clock()
+        if run.stop_ordered_at is None:
+            # Of a run that seems to have no trial, too: a worker may have outlived its driver.
+            run.folder.write_orders(Orders(run.state.granted_gpu_hours, stop=True))
+            run.stop_ordered_at = now
         if not run.live:
             self._close(run, RunStatus.KILLED)
-            return
-        now = self.clock()
-        if run.ordered_down_at is None:
-            run.folder.write_orders(Orders(run.state.granted_gpu_hours, stop=True))
-            run.ordered_down_at = now
-        elif now - run.ordered_down_at > _STOP_GRACE_S:
+        elif now - run.stop_ordered_at > _STOP_GRACE_S:
             self.launcher.stop(run.run_id)
-            run.ordered_down_at = now
+            run.stop_ordered_at = now
 
     def _bill_lost(self, run: DrivenRun) -> None:
         """Book steps after the last checkpoint of a trial that died, as no later trial will."""
@@ -241,14 +320,12 @@ class Driver:
             # Points of another sweep already say all that this one asks.
             self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         # The status comes last: after a crash before it, the run is closed once more.
-        for row in self.store.unacted(self.plan.sweep_id):
-            if row.decision.run_id == run.run_id:
-                self.store.mark_acted(row.decision_id)
+        self._mark_acted(run)
         self.store.set_status(self.plan.sweep_id, run.run_id, status)
-        self._refresh()
-        if status is RunStatus.KILLED:
+        self._refresh(run)
+        if not run.used_its_grant:
             for other in self._runs.values():
-                other.judge_again |= other.state.status is RunStatus.FINISHED
+                other.judge_again |= other.state.status is RunStatus.FINISHED and other.used_its_grant
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
             runs = tuple(r.curve for r in self._sound(run))
@@ -259,6 +336,8 @@ class Driver:
 
     def _admit(self) -> None:
         """Start what has compute left to use, as far as the sweep's budget covers it."""
+        if self._desk.force.paused is not None:
+            return
         # A run whose verdict is on its way keeps its place: after a restart the controls still come first.
         live = sum(run.live or self._undecided(run) for run in self._runs.values())
         for run in self._runs.values():
@@ -267,33 +346,17 @@ class Driver:
             if not self._needs_trial(run):
                 continue
             wanted = run.state.granted_gpu_hours - run.state.gpu_hours
-            if run.state.status is RunStatus.PLANNED and wanted > self._unpromised() + _ROUNDING:
+            if run.state.status is RunStatus.PLANNED and not self._ledger.admits(wanted):
                 continue
             live += self._start(run)
 
     def _undecided(self, run: DrivenRun) -> bool:
         return not run.over and (run.job is not None or run.awaits_verdict)
 
-    def _unpromised(self) -> float:
-        """GPU-hours of the sweep's cap that no started run has used or may still use.
-
-        A run ends with the optimiser step that reaches its grant; that overshoot is not counted, or a cap
-        that equals the sum of the budgets would starve the last run.
-        """
-        promised = 0.0
-        for run in self._runs.values():
-            used, granted = run.state.gpu_hours, run.state.granted_gpu_hours
-            may_use_more = run.live or run.state.status is RunStatus.RUNNING
-            promised += granted if may_use_more else min(used, granted)
-        return self.plan.sweep_gpu_hours - promised
-
     def _needs_trial(self, run: DrivenRun) -> bool:
         if run.live or run.job is not None or run.awaits_verdict or run.over:
             return False
-        last = run.state.last_decision
-        if run.condemned or (last is not None and last.action is Action.FINISH):
-            return False
-        return run.state.gpu_hours < run.state.granted_gpu_hours
+        return not run.condemned and not run.ending and not run.used_its_grant
 
     def _start(self, run: DrivenRun) -> bool:
         """Hand a trial to the launcher, unless another sweep's driver has one of the same run."""
@@ -307,14 +370,11 @@ class Driver:
             lock.close()
             return False
         run.driver_lock = lock
-        if run.state.status is RunStatus.FINISHED:
-            self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         run.trial += 1
-        run.live, run.ended, run.ordered_down_at = True, None, None
+        run.live, run.ended = True, None
+        run.ordered_down_at = run.stop_ordered_at = None
         run.folder.write_orders(Orders(run.state.granted_gpu_hours))
-        for row in self.store.unacted(self.plan.sweep_id):
-            if row.decision.run_id == run.run_id and row.decision.action is Action.EXTEND:
-                self.store.mark_acted(row.decision_id)
+        self._mark_acted(run, Action.EXTEND, Action.REVIVE)
         self.launcher.start(
             TrialRequest(
                 run_id=run.run_id,
@@ -334,7 +394,8 @@ class Driver:
         if not run.live or over.trial != run.trial:
             return
         self._ingest(run)
-        run.live = False
+        # From here on the curve says how far it came: steps after its last checkpoint are lost.
+        run.live, run.gpu_hours_now = False, 0.0
         if run.driver_lock is not None:
             run.driver_lock.close()
         ended = run.ended if run.ended is not None and run.ended.trial == over.trial else None
@@ -348,7 +409,7 @@ class Driver:
             # An analysis under way is of an earlier point; its verdict must not be the last word.
             run.job = None
             self.store.record_decision(self.plan.sweep_id, decide_ended(run.state, ended), None)
-            self._refresh()
+            self._refresh(run)
             self.watcher.said(f"{run.label}: {ended.reason}: {ended.detail}")
 
     def _retry_or_give_up(self, run: DrivenRun, detail: str) -> None:
@@ -364,7 +425,7 @@ class Driver:
         if run.state.status is RunStatus.PLANNED:
             self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.FAILED)
-        self._refresh()
+        self._refresh(run)
 
     # ------------------------------------------------------------ pictures and progress
 
@@ -386,6 +447,9 @@ class Driver:
         self.watcher.update(self._view(now))
 
     def _view(self, now: float) -> ProgressView:
+        for run in self._runs.values():
+            if run.live or run.elsewhere:
+                self._read_progress(run)
         fits = self.store.latest_fits(self.plan.sweep_id)
         rows = tuple(
             run.row(fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values()
@@ -396,7 +460,7 @@ class Driver:
             profile_name=self.plan.profile.name,
             rows=rows,
             used_gpu_hours=sum(row.gpu_hours for row in rows),
-            budget_gpu_hours=self.plan.sweep_gpu_hours,
+            budget_gpu_hours=self._desk.force.cap_gpu_hours,
             wall_s=now - self._began,
             wall_left_s=self._left_s(now),
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scalerl_lab.records import Fit, FitStatus, RunState, RunStatus
+from scalerl_lab.report.budget import budget_line
 from scalerl_lab.report.export import interval_json
 from scalerl_lab.report.plan_table import profile_line
 from scalerl_lab.report.words import ABSENT, hours, num, rate, span80
@@ -70,10 +71,8 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
         Text(profile_line(plan)),
         table,
         Text(
-            f"{hours(budget.used_train)} of {hours(budget.cap)} GPU-hours used, "
-            f"{hours(budget.committed)} promised, {hours(budget.free)} free; "
-            f"{hours(budget.billed)} billed in all, {hours(budget.lost)} of it lost. "
-            f"{num(len(plan.runs), 'run')}, {sum(state.reused for state in states)} of them reused."
+            f"{budget_line(budget)} {num(len(plan.runs), 'run')}, "
+            f"{sum(state.reused for state in states)} of them reused."
         ),
     )
 
@@ -99,10 +98,10 @@ def status_json(store: Store, sweep_id: str) -> dict[str, Any]:
         "sweep_id": sweep_id,
         "name": plan.sweep.name,
         "profile": plan.profile.name,
-        "used_gpu_hours": budget.used_train,
+        "used_gpu_hours": budget.total.used,
         "cap_gpu_hours": budget.cap,
-        "billed_gpu_hours": budget.billed,
-        "lost_gpu_hours": budget.lost,
+        "billed_gpu_hours": budget.total.held,
+        "lost_gpu_hours": budget.total.lost,
         "free_gpu_hours": budget.free,
         "runs": [
             _run_json(state, fits[state.planned.run_id][0] if state.planned.run_id in fits else None)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scalerl_lab.decide import Account, Ledger, account_of
 from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepRun, fit_sweep
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
@@ -14,13 +15,12 @@ from scalerl_lab.records import (
     Decision,
     EvalPoint,
     LedgerEntry,
-    LedgerKind,
     Role,
     RunState,
     RunStatus,
 )
 from scalerl_lab.report.words import hours
-from scalerl_lab.store import BudgetView, DecisionRow, Store
+from scalerl_lab.store import DecisionRow, Store, TrialRow
 
 DIVERGENCE = {
     Cause.NON_FINITE: "numbers became non-finite",
@@ -38,6 +38,8 @@ class RunView:
     decisions: tuple[DecisionRow, ...]
     """What this sweep decided on it, oldest first."""
     ledger: tuple[LedgerEntry, ...]
+    trials: tuple[TrialRow, ...] = ()
+    """Its attempts, in the order of their numbers."""
 
     @property
     def run_id(self) -> str:
@@ -60,10 +62,14 @@ class RunView:
         return self.state.points
 
     @property
+    def account(self) -> Account:
+        """Its account in the sweep's ledger."""
+        return account_of(self.state, self.ledger)
+
+    @property
     def used_gpu_hours(self) -> float:
         """Training compute this sweep used on it; of a reused run, no more than this sweep grants."""
-        used = sum(entry.gpu_hours for entry in self.ledger if entry.kind is LedgerKind.TRAIN)
-        return min(used, self.state.granted_gpu_hours) if self.state.reused else used
+        return self.account.hours.used
 
     @property
     def kill(self) -> Decision | None:
@@ -77,10 +83,8 @@ class RunView:
 
     @property
     def saved_gpu_hours(self) -> float:
-        """Planned compute that a killed run did not use."""
-        if self.state.status is not RunStatus.KILLED:
-            return 0.0
-        return max(0.0, self.budget_gpu_hours - self.used_gpu_hours)
+        """Granted compute that a run which was killed, or whose answer was known, did not use."""
+        return self.account.hours.saved
 
     @property
     def extended_gpu_hours(self) -> float:
@@ -96,7 +100,7 @@ class SweepView:
 
     plan: SweepPlan
     runs: tuple[RunView, ...]
-    budget: BudgetView
+    budget: Ledger
     pooled: dict[str, PooledCeiling]
     """Arm -> its ceiling over the seeds that have not diverged, from one joint fit; arms that have one."""
 
@@ -131,7 +135,8 @@ def view(store: Store, sweep_id: str) -> SweepView:
     for row in store.ledger(sweep_id):
         ledger[row.run_id].append(row.entry)
     decisions, budget = store.decisions(sweep_id=sweep_id), store.budget(sweep_id)
-    return assemble(plan, store.run_states(sweep_id), decisions, ledger, budget)
+    trials = {run.run_id: store.trials(run.run_id) for run in plan.runs}
+    return assemble(plan, store.run_states(sweep_id), decisions, ledger, budget, trials)
 
 
 def assemble(
@@ -139,7 +144,8 @@ def assemble(
     states: Sequence[RunState],
     decisions: Sequence[DecisionRow],
     ledger: Mapping[str, Sequence[LedgerEntry]],
-    budget: BudgetView,
+    budget: Ledger,
+    trials: Mapping[str, Sequence[TrialRow]] | None = None,
 ) -> SweepView:
     """A view of records, with the curves fitted together by the sweep's own rule, the diverged ones apart."""
     sweep = plan.sweep
@@ -159,6 +165,7 @@ def assemble(
             fitted=found.runs[state.planned.run_id],
             decisions=tuple(made[state.planned.run_id]),
             ledger=tuple(ledger.get(state.planned.run_id, ())),
+            trials=tuple((trials or {}).get(state.planned.run_id, ())),
         )
         for state in ordered
     )

@@ -2,9 +2,10 @@
 
 Files: ``store`` every question and entry; ``rows`` what it answers with; ``plans``, ``facts`` and
 ``conclusions`` records as rows and back; ``statuses`` how a run's status may change; ``tables`` the
-schema; ``database`` SQLite or PostgreSQL, transactions and locks; ``migrate`` Alembic under a lock;
-``outbox`` what MLflow is still to be told; ``mirrored`` in which words; ``mirror`` the process that tells
-it; ``charts`` how its Charts page looks; ``ui`` MLflow's server on it; ``parent`` whether the parent lives.
+schema; ``orders`` what people order; ``database`` SQLite or PostgreSQL, transactions and locks;
+``migrate`` Alembic under a lock; ``outbox`` what MLflow is still to be told; ``mirrored`` in which words;
+``mirror`` the process that tells it; ``charts`` how its Charts page looks; ``ui`` MLflow's server on it;
+``parent`` whether the parent lives.
 
 To add a column or table: change ``tables``, add the next file to ``db/versions``, raise ``tables.HEAD``;
 a test compares the two. To mirror something new: a kind in ``outbox``, queued in the transaction of the
@@ -15,14 +16,14 @@ This room never decides, never changes what is on record, and never lets MLflow'
 """
 
 from scalerl_lab.store.charts import charts_url
-from scalerl_lab.store.rows import BudgetView, DecisionRow, LedgerRow, SweepRow, TrialRow
+from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, SweepRow, TrialRow
 from scalerl_lab.store.store import Store
 from scalerl_lab.store.ui import serve_ui, sweep_pages, ui_command, ui_server
 
 __all__ = [
-    "BudgetView",
     "DecisionRow",
     "LedgerRow",
+    "OrderRow",
     "Store",
     "SweepRow",
     "TrialRow",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
@@ -17,6 +17,7 @@ from scalerl_lab.records import (
     Evidence,
     Fit,
     Forecast,
+    RunStatus,
     from_json,
     to_json,
 )
@@ -24,6 +25,7 @@ from scalerl_lab.store import outbox
 from scalerl_lab.store.outbox import Kind
 from scalerl_lab.store.plans import place_of
 from scalerl_lab.store.rows import DecisionRow
+from scalerl_lab.store.statuses import OVER
 from scalerl_lab.store.tables import DecisionTable, FitTable
 
 Concluded = tuple[Fit, tuple[Forecast, ...]]
@@ -71,15 +73,19 @@ def latest_fits(session: Session, sweep_id: str) -> dict[str, Concluded]:
 
 
 def record_decision(session: Session, sweep_id: str, decision: Decision, fit_id: int | None) -> int:
-    """Write a decision unless it is on record, raise the grant it gives; returns its id."""
+    """Write a decision unless it is the run's last one on record already; returns its id."""
+    # The row of the run is held from here on, so that no other writer comes in between.
+    place_of(session, sweep_id, decision.run_id)
+    of_run = select(DecisionTable).filter_by(sweep_id=sweep_id, run_id=decision.run_id)
+    last = session.scalar(of_run.order_by(DecisionTable.decision_id.desc()).limit(1))
+    if last is not None and (last.step, last.action) == (decision.step, decision.action.value):
+        return last.decision_id
+    return add_decision(session, sweep_id, decision, fit_id)
+
+
+def add_decision(session: Session, sweep_id: str, decision: Decision, fit_id: int | None) -> int:
+    """Write a decision, raise the grant it gives, and have a run go on that it takes up again."""
     place = place_of(session, sweep_id, decision.run_id)
-    action = decision.action.value
-    same = select(DecisionTable.decision_id).filter_by(
-        sweep_id=sweep_id, run_id=decision.run_id, step=decision.step, action=action
-    )
-    found = session.scalar(same)
-    if found is not None:
-        return found
     now = time.time()
     row = DecisionTable(
         sweep_id=sweep_id,
@@ -88,7 +94,7 @@ def record_decision(session: Session, sweep_id: str, decision: Decision, fit_id:
         at=now,
         step=decision.step,
         gpu_hours=decision.gpu_hours,
-        action=action,
+        action=decision.action.value,
         cause=decision.cause.value,
         reason=decision.reason,
         granted_gpu_hours=decision.granted_gpu_hours,
@@ -99,6 +105,9 @@ def record_decision(session: Session, sweep_id: str, decision: Decision, fit_id:
     session.add(row)
     if decision.action is Action.EXTEND:
         place.granted_gpu_hours = max(place.granted_gpu_hours, decision.granted_gpu_hours)
+    if decision.action in {Action.EXTEND, Action.REVIVE} and RunStatus(place.status) in OVER:
+        # At once, as from here on its hours are promised.
+        place.status, place.status_at = RunStatus.RUNNING.value, now
     outbox.queue(session, [(sweep_id, decision.run_id, Kind.RUN, None)])
     session.flush()
     return row.decision_id
@@ -116,9 +125,13 @@ def decisions(session: Session, *where: ColumnElement[bool]) -> list[DecisionRow
     return [_decided(row) for row in rows]
 
 
-def last_decisions(session: Session, sweep_id: str) -> dict[str, Decision]:
-    """The newest decision on each run that has one."""
+def last_decisions(
+    session: Session, sweep_id: str, only: Collection[str] | None = None
+) -> dict[str, Decision]:
+    """The newest decision on each run, or each of the given ones, that has one."""
     newest = select(func.max(DecisionTable.decision_id)).filter_by(sweep_id=sweep_id)
+    if only is not None:
+        newest = newest.where(DecisionTable.run_id.in_(only))
     of_each = newest.group_by(DecisionTable.run_id)
     found = decisions(session, DecisionTable.decision_id.in_(of_each))
     return {row.decision.run_id: row.decision for row in found}

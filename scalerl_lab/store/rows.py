@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scalerl_lab.records import Decision, LedgerEntry, RunStatus, TrialEnded, TrialStarted
+from scalerl_lab.records import Decision, LedgerEntry, Order, RunStatus, TrialEnded, TrialStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,17 @@ class DecisionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetView:
-    """A sweep's compute, in GPU-hours."""
+class OrderRow:
+    """A person's order on record, and what came of it."""
 
-    cap: float
-    """What all runs together may use, extensions included."""
-    used_train: float
-    """Training compute of the sweep's runs: the x-axis of their curves, added up."""
-    billed: float
-    """All that was held: training, evaluation, checkpoints, warm start, overhead and loss."""
-    lost: float
-    """Part of the bill that gave no point, because an attempt died after its last checkpoint."""
-    committed: float
-    """Granted to runs that are not over, and not used yet."""
-    free: float
-    """cap - used_train - committed: what killed and finished runs left for others."""
+    order_id: int
+    order: Order
+    settled_at: float | None
+    """When the driver took it into force or refused it; None while it waits for a driver."""
+    refused: str | None
+    """Why it could not be carried out, if so."""
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it was carried out."""
+        return self.settled_at is not None and self.refused is None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 
-from scalerl_lab.errors import NotFound
+from scalerl_lab.decide import Ledger, in_force, ledger_of
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     CheckpointSaved,
@@ -18,18 +18,18 @@ from scalerl_lab.records import (
     Fact,
     Fit,
     Forecast,
-    LedgerKind,
+    Order,
     RunState,
     RunStatus,
 )
-from scalerl_lab.store import conclusions, outbox, plans
+from scalerl_lab.store import conclusions, orders, outbox, plans
 from scalerl_lab.store import facts as fact_rows
 from scalerl_lab.store.database import Database
 from scalerl_lab.store.migrate import migrate
 from scalerl_lab.store.outbox import Kind
-from scalerl_lab.store.rows import BudgetView, DecisionRow, LedgerRow, SweepRow, TrialRow
-from scalerl_lab.store.statuses import OVER, check_transition
-from scalerl_lab.store.tables import DecisionTable, SweepRunTable, SweepTable
+from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, SweepRow, TrialRow
+from scalerl_lab.store.statuses import check_transition
+from scalerl_lab.store.tables import DecisionTable, OrderTable, SweepRunTable
 
 
 class Store:
@@ -153,18 +153,19 @@ class Store:
 
     # ------------------------------------------------------------ where runs stand
 
-    def run_states(self, sweep_id: str) -> list[RunState]:
-        """Where each run of a sweep stands, in the order of the plan."""
-        planned = self.plan(sweep_id).runs
+    def run_states(self, sweep_id: str, only: Collection[str] | None = None) -> list[RunState]:
+        """Where each run of a sweep stands, in the order of the plan; or those of the given ids."""
+        planned = [run for run in self.plan(sweep_id).runs if only is None or run.run_id in only]
+        chosen = select(SweepRunTable).filter_by(sweep_id=sweep_id)
+        if only is not None:
+            chosen = chosen.where(SweepRunTable.run_id.in_(only))
         with self.database.read() as session:
-            places = {
-                row.run_id: row for row in session.scalars(select(SweepRunTable).filter_by(sweep_id=sweep_id))
-            }
+            places = {row.run_id: row for row in session.scalars(chosen)}
             curves = fact_rows.points(session, places)
             trials: defaultdict[str, list[TrialRow]] = defaultdict(list)
             for run_id, row in fact_rows.trials(session, places):
                 trials[run_id].append(row)
-            decisions = conclusions.last_decisions(session, sweep_id)
+            decisions = conclusions.last_decisions(session, sweep_id, only)
             return [
                 RunState(
                     planned=run,
@@ -197,36 +198,53 @@ class Store:
             place.status, place.status_at = status.value, time.time()
             outbox.queue(session, [(sweep_id, run_id, Kind.RUN, None)])
 
-    def budget(self, sweep_id: str) -> BudgetView:
-        """What a sweep may use, has used, and has promised; see ``BudgetView`` for the formula.
+    def budget(self, sweep_id: str, price_per_gpu_hour: float | None = None) -> Ledger:
+        """The ledger of a sweep; its cap is the plan's, or what a person has raised it to.
 
-        A reused run counts as if this sweep had paid for it, up to its grant, so that reuse changes
-        no decision.
+        Args:
+            sweep_id: the sweep.
+            price_per_gpu_hour: money per GPU-hour; the sweep's own when absent.
+
+        Raises:
+            NotFound: no sweep has this id.
         """
+        plan, states = self.plan(sweep_id), self.run_states(sweep_id)
+        cap = in_force([row.order for row in self.orders(sweep_id) if row.in_force], plan.sweep_gpu_hours)
+        price = plan.sweep.price_per_gpu_hour if price_per_gpu_hour is None else price_per_gpu_hour
         with self.database.read() as session:
-            cap = session.scalar(select(SweepTable.cap_gpu_hours).filter_by(sweep_id=sweep_id))
-            if cap is None:
-                raise NotFound(f"no sweep has the id {sweep_id}")
-            places = list(session.scalars(select(SweepRunTable).filter_by(sweep_id=sweep_id)))
-            bill = fact_rows.ledger(session, [place.run_id for place in places])
-        used: defaultdict[str, float] = defaultdict(float)
-        for run_id, entry in bill:
-            if entry.kind is LedgerKind.TRAIN:
-                used[run_id] += entry.gpu_hours
-        used_train = committed = 0.0
-        for place in places:
-            granted, own = place.granted_gpu_hours, used[place.run_id]
-            used_train += min(own, granted) if place.reused else own
-            if RunStatus(place.status) not in OVER:
-                committed += max(granted - own, 0.0)
-        return BudgetView(
-            cap=cap,
-            used_train=used_train,
-            billed=sum(entry.gpu_hours for _, entry in bill),
-            lost=sum(entry.gpu_hours for _, entry in bill if entry.kind is LedgerKind.LOST),
-            committed=committed,
-            free=cap - used_train - committed,
-        )
+            entries = fact_rows.ledger(session, [run.run_id for run in plan.runs])
+        return ledger_of(cap.cap_gpu_hours, states, entries, price_per_gpu_hour=price)
+
+    # ------------------------------------------------------------ what people order
+
+    def record_orders(self, given: Sequence[Order]) -> list[int]:
+        """Put orders on record for the driver, all or none; returns their ids."""
+        with self.database.write() as session:
+            return orders.record(session, given)
+
+    def orders(self, sweep_id: str) -> list[OrderRow]:
+        """All orders given to a sweep and its runs, oldest first."""
+        with self.database.read() as session:
+            return orders.read(session, OrderTable.sweep_id == sweep_id)
+
+    def waiting_orders(self, sweep_id: str) -> list[OrderRow]:
+        """Orders that no driver has settled yet, oldest first."""
+        with self.database.read() as session:
+            return orders.read(session, OrderTable.sweep_id == sweep_id, OrderTable.settled_at.is_(None))
+
+    def carry_out(self, order_id: int, decisions: Sequence[Decision]) -> bool:
+        """Put an order in force, together with the decisions that follow from it.
+
+        Returns:
+            Whether this call did it; False where the order was settled before, and nothing is written.
+        """
+        with self.database.write() as session:
+            return orders.settle(session, order_id, decisions, None)
+
+    def refuse(self, order_id: int, why: str) -> None:
+        """Note that an order could not be carried out."""
+        with self.database.write() as session:
+            orders.settle(session, order_id, (), why)
 
     # ------------------------------------------------------------ what was concluded
 
@@ -244,7 +262,7 @@ class Store:
         """Put a decision on record before it is acted on, and raise the grant of a run it extends.
 
         Returns:
-            The decision's id; the same one for the same run, step and action.
+            The decision's id; the one on record where the run's last decision has this step and action.
         """
         with self.database.write() as session:
             return conclusions.record_decision(session, sweep_id, decision, fit_id)

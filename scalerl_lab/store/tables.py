@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0001"
+HEAD = "0002"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -233,7 +233,7 @@ class DecisionTable(Table):
     __tablename__ = "decisions"
     __table_args__ = (
         ForeignKeyConstraint(["sweep_id", "run_id"], ["sweep_runs.sweep_id", "sweep_runs.run_id"]),
-        UniqueConstraint("sweep_id", "run_id", "step", "action"),
+        Index(None, "sweep_id", "run_id"),
     )
 
     decision_id: Mapped[int] = mapped_column(primary_key=True)
@@ -250,6 +250,30 @@ class DecisionTable(Table):
     evidence: Mapped[dict[str, Any]]
     acted_at: Mapped[float | None]
     """When it had been carried out."""
+
+
+class OrderTable(Table):
+    """What a person ordered, and what came of it."""
+
+    __tablename__ = "orders"
+    __table_args__ = (
+        ForeignKeyConstraint(["sweep_id", "run_id"], ["sweep_runs.sweep_id", "sweep_runs.run_id"]),
+        Index(None, "sweep_id", "settled_at"),
+    )
+
+    order_id: Mapped[int] = mapped_column(primary_key=True)
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("sweeps.sweep_id"))
+    run_id: Mapped[str | None] = mapped_column(_Id)
+    """Empty for an order to the sweep."""
+    kind: Mapped[str] = mapped_column(_Word)
+    to_gpu_hours: Mapped[float | None]
+    ordered_by: Mapped[str]
+    why: Mapped[str]
+    at: Mapped[float]
+    settled_at: Mapped[float | None]
+    """When the driver took it into force, or refused it."""
+    refused: Mapped[str | None]
+    """Why it could not be carried out, if so."""
 
 
 class OutboxTable(Table):

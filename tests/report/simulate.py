@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scalerl_lab.decide import ledger_of
 from scalerl_lab.fit import Difference, fit_curve, interval_of, pass_rate
 from scalerl_lab.plan import SweepPlan, plan_file
 from scalerl_lab.records import (
@@ -24,7 +25,7 @@ from scalerl_lab.records import (
     RunStatus,
 )
 from scalerl_lab.report.view import SweepView, assemble
-from scalerl_lab.store import BudgetView, DecisionRow
+from scalerl_lab.store import DecisionRow
 
 R0 = 0.20
 SE = 0.008
@@ -59,12 +60,8 @@ class Sim:
 
     def view(self) -> SweepView:
         """As a report sees it."""
-        used = sum(
-            e.gpu_hours for entries in self.ledger.values() for e in entries if e.kind is LedgerKind.TRAIN
-        )
-        billed = sum(e.gpu_hours for entries in self.ledger.values() for e in entries)
-        cap = self.plan.sweep_gpu_hours
-        budget = BudgetView(cap, used, billed, 0.0, 0.0, cap - used)
+        entries = [(run_id, entry) for run_id, held in self.ledger.items() for entry in held]
+        budget = ledger_of(self.plan.sweep_gpu_hours, self.states, entries)
         return assemble(self.plan, self.states, self.decisions, self.ledger, budget)
 
 

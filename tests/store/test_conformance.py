@@ -187,22 +187,22 @@ def test_points_of_a_shared_run_are_queued_for_each_sweep(store: Store, plan: Sw
 def test_the_budget_adds_up_by_hand(store: Store, plan: SweepPlan) -> None:
     store.record_plan(plan)
     assert store.budget(SWEEP).free == 0.0
-    assert store.budget(SWEEP).committed == 400.0
+    assert store.budget(SWEEP).waiting == 400.0
     lost = LedgerEntry(1, 0.0, LedgerKind.LOST, 3.0, 0.0, 0, 60, 69)
     evaluated = LedgerEntry(1, 0.0, LedgerKind.EVALUATE, 0.5, 1.0, 0, 60, 60)
-    store.ingest(CONTROL, 0, [story.train_entry(0, 60), evaluated, lost])
-    store.ingest(DAPO, 0, [story.train_entry(0, 120)])
+    store.ingest(CONTROL, 0, [story.point(60), story.train_entry(0, 60), evaluated, lost])
+    store.ingest(DAPO, 0, [story.point(120), story.train_entry(0, 120)])
     for run_id in (CONTROL, DAPO):
         store.set_status(SWEEP, run_id, RunStatus.RUNNING)
     store.set_status(SWEEP, DAPO, RunStatus.KILLED)
     view = store.budget(SWEEP)
     # Control: 20 used of 100 granted. Dapo: killed after 40. The other two: 100 each, not started.
     assert view.cap == 400.0
-    assert view.used_train == 20.0 + 40.0
-    assert view.committed == 80.0 + 100.0 + 100.0
+    assert view.total.used == 20.0 + 40.0
+    assert (view.total.promised, view.waiting) == (80.0, 100.0 + 100.0)
     assert view.free == 400.0 - 60.0 - 280.0
-    assert view.billed == 60.0 + 3.5
-    assert view.lost == 3.0
+    assert view.total.held == 60.0 + 3.5
+    assert (view.total.lost, view.total.overhead, view.total.saved) == (3.0, 0.5, 60.0)
     store.record_decision(SWEEP, story.decision(CONTROL, Action.EXTEND, granted=125.0), None)
     assert store.budget(SWEEP).free == 60.0 - 25.0
     assert store.run_states(SWEEP)[0].granted_gpu_hours == 125.0

@@ -1,0 +1,67 @@
+"""Where a driver takes orders: reads what people ordered, settles each once, says what is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scalerl_lab.decide import InForce, Ledger, check_order, decisions_of, in_force
+from scalerl_lab.errors import LabError
+from scalerl_lab.plan import SweepPlan
+from scalerl_lab.records import Decision, Order, RunState
+from scalerl_lab.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An order that was just settled, with what follows from it."""
+
+    order: Order
+    decisions: tuple[Decision, ...]
+    refused: str | None
+
+
+class OrderDesk:
+    """Settles the orders to one sweep; ``decide.orders`` has the rules.
+
+    An order and the decisions that follow from it are written in one transaction, so whoever dies and
+    when, it is carried out once.
+    """
+
+    def __init__(self, store: Store, plan: SweepPlan) -> None:
+        self._store, self._plan = store, plan
+        carried_out = [row.order for row in store.orders(plan.sweep_id) if row.in_force]
+        self.force: InForce = in_force(carried_out, plan.sweep_gpu_hours)
+        self._carried_out = carried_out
+
+    @property
+    def has_orders(self) -> bool:
+        """Whether an order waits to be settled."""
+        return bool(self._store.waiting_orders(self._plan.sweep_id))
+
+    def settle(self, states: Callable[[], Sequence[RunState]], ledger: Callable[[], Ledger]) -> list[Settled]:
+        """Settle what waits, oldest first.
+
+        Args:
+            states: where every run stands; asked again after each order.
+            ledger: the sweep's ledger at that moment.
+
+        Returns:
+            What was settled by this call.
+        """
+        done = []
+        for row in self._store.waiting_orders(self._plan.sweep_id):
+            order = row.order
+            runs = states()
+            try:
+                check_order(order, runs, ledger(), self.force)
+            except LabError as error:
+                self._store.refuse(row.order_id, str(error))
+                done.append(Settled(order, (), str(error)))
+                continue
+            decisions = decisions_of(order, runs)
+            if self._store.carry_out(row.order_id, decisions):
+                self._carried_out.append(order)
+                self.force = in_force(self._carried_out, self._plan.sweep_gpu_hours)
+                done.append(Settled(order, tuple(decisions), None))
+        return done
