@@ -13,7 +13,8 @@ compute, and v = (A - R0) u, the gain within the window. Priors, with sigma^2 th
 - A within the bounds; without bounds weighed by exp(-(A - last values)^2 / 2 (3 range)^2), which is 1 where
   the curve stays, so that no ceiling is out of sight. "Range" is that of the values seen; it counts in
   units of the noise, so that all stays in closed form.
-- sigma^2 ~ scaled-Inv-chi2(2, s^2), s^2 from standard errors or second differences.
+- sigma^2 ~ scaled-Inv-chi2(2, s^2), s^2 from standard errors or second differences; where the points show
+  no noise, as where all are equal, from how many they are.
 
 Then (R0, v) given sigma is normal, sigma^2 is inverse chi-squared, and the evidence of the cell is known.
 """
@@ -34,8 +35,12 @@ _GAIN_RANGES = 3.0
 _CEILING_RANGES = 3.0
 _LOOSE_START, _LOOSE_WEIGHT = 0.15, 0.3
 _LEAST_SHARE = 1e-12
-_LEAST_NOISE = 1e-4
-"""Least noise of a point as a share of the span of possible or seen values."""
+_ROOM = 4.0
+_LEAST_NOISE, _LEAST_SPREAD = 2.5e-5, 2.5e-4
+"""Least noise of a point and least range, as shares of the room in which values move."""
+_FEW_POINTS = 3
+_SURE_SD, _UNSURE_SD = 0.013, 0.2
+"""What a point's worth of evidence, and a single point, say of the noise, as shares of the room."""
 _TINY = 1e-300
 
 
@@ -139,14 +144,15 @@ def prepare(
     if inflation is not None:
         points = replace(points, sd=points.sd * inflation)
     every = curve.value if curve.r0 is None else np.append(curve.value, curve.r0)
-    span = float(np.ptp(every)) if curve.bounds is None else curve.bounds[1] - curve.bounds[0]
-    span = span or max(float(np.abs(every).max()), 1.0)
+    room = _room(curve, every)
     variance = noise_variance
     if variance is None:
         variance = noise_scale(curve, wild=inflation is not None)
-    scale = max(math.sqrt(variance), _LEAST_NOISE * span)
+        if curve.se is None:
+            variance = max(variance, _unseen(curve, variance, room))
+    scale = max(math.sqrt(variance), _LEAST_NOISE * room)
     spread = float(np.subtract(*np.quantile(every, (0.95, 0.05)))) if every.size > 8 else float(np.ptp(every))
-    spread = max(spread, 3.0 * scale, 1e-3 * span)
+    spread = max(spread, 3.0 * scale, _LEAST_SPREAD * room)
     start, alternatives = _start(curve, scale, spread)
     whitening = whiten(points)
     y = (points.y - start) / scale
@@ -184,6 +190,30 @@ def prepare(
         noise_degrees=noise_degrees,
         scatter=(points.scatter / scale**2 / fresh)[kind],
     )
+
+
+def _room(curve: Curve, every: Floats) -> float:
+    """The range in which values are taken to move: a few times that of those seen, within the bounds.
+
+    Where all are alike it is the bounds' or, without bounds, the size of the values: bounds say what unit
+    the values are in only where nothing else does.
+    """
+    seen = float(np.ptp(every))
+    if curve.bounds is None:
+        return _ROOM * seen or float(np.abs(every).max()) or 1.0
+    possible = curve.bounds[1] - curve.bounds[0]
+    return min(possible, _ROOM * seen) or possible
+
+
+def _unseen(curve: Curve, shown: float, room: float) -> float:
+    """Variance of noise that points may have that show none: equal ones, or three and fewer; else 0.
+
+    ((0.013^2 + 0.1 0.2^2 / N^3) / N) room^2 for N points: what persistence takes it to be.
+    """
+    num = curve.value.size
+    if num > _FEW_POINTS and shown > (_LEAST_NOISE * room) ** 2:
+        return 0.0
+    return (_SURE_SD**2 + 0.1 * _UNSURE_SD**2 / num**3) / num * room**2
 
 
 def _start(curve: Curve, scale: float, spread: float) -> tuple[float, list[tuple[float, float]]]:

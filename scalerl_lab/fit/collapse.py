@@ -58,6 +58,8 @@ _SLOPE_VARIANCE = 4.0
 _DEEPER_THAN_BEFORE = 1.5
 _RECOVERED_Z = 3.0
 _TINY = 1e-300
+_ROUNDING = 1e-6
+"""Of the range of values: no noise is taken to be smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,8 @@ def noise_of(value: Floats, se: Floats | None = None) -> Noise | None:
 def _errors(value: Floats, se: Floats | None) -> tuple[float | None, float]:
     """(mean variance of the standard errors if known, the least sd of one point)."""
     if se is None or se.size == 0:
-        return None, _smallest_step(value) / 2.0
+        # Values on a straight line differ from it by their rounding, which is no noise to measure falls by.
+        return None, max(_smallest_step(value) / 2.0, _ROUNDING * float(np.ptp(value)))
     from_se = float(se @ se) / se.size
     return from_se, math.sqrt(from_se)
 

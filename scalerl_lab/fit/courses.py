@@ -64,13 +64,13 @@ class LawDraws(Protocol):
     def r0(self) -> Floats: ...
 
     @property
-    def A(self) -> Floats: ...
+    def A(self) -> Floats: ...  # noqa: N802
 
     @property
-    def B(self) -> Floats: ...
+    def B(self) -> Floats: ...  # noqa: N802
 
     @property
-    def C_mid(self) -> Floats: ...
+    def C_mid(self) -> Floats: ...  # noqa: N802
 
     @property
     def lines(self) -> Lines | None:

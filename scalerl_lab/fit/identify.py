@@ -30,8 +30,8 @@ class Limits:
     min_window_midpoints: float = 2.0
     """How many midpoints (half of the gain) the window must reach: ScaleRL's curves take 2 to 2.5."""
     max_ceiling_width: float = 0.12
-    """Of the 80 % interval, as a share of the span of possible values (at most five times that of those seen),
-    or without bounds of those seen."""
+    """Of the 80 % interval, as a share of the span of possible values, at most five times that of those
+    seen; without bounds of that."""
 
 
 def too_few(num_points: int, limits: Limits) -> str | None:

@@ -28,6 +28,8 @@ from scalerl_lab.fit.law import Floats, Integers
 MAX_POINTS = 40
 """Longer curves are averaged over neighbours: the law is smooth between them."""
 _LEAST_LOG_SPAN = 0.5
+_LEAST_SPAN = 1.0 - math.exp(-_LEAST_LOG_SPAN)
+"""A window shorter than these counts as so long: one point has no length to measure walks by."""
 _FAR_AHEAD = 4.0
 """Times the window's last compute: as far as forecasts have been measured."""
 _DIFFERENCE_SHARE, _WILD = 2.0 / 3.0, 12.0
@@ -158,7 +160,7 @@ def clock_time(t: Floats, clock: Clock, first: float) -> Floats:
     # log compute.
     near = np.minimum(t, _FAR_AHEAD)
     later = _FAR_AHEAD * np.log(np.maximum(t, _FAR_AHEAD) / _FAR_AHEAD)
-    linear: Floats = (np.maximum(near, first) - first + later) / max(1.0 - first, 1e-9)
+    linear: Floats = (np.maximum(near, first) - first + later) / max(1.0 - first, _LEAST_SPAN)
     return linear
 
 

@@ -233,13 +233,17 @@ def test_what_is_thought_possible_of_the_gain_and_the_ceiling() -> None:
 
 
 def test_noise_is_never_nothing() -> None:
-    # A ten-thousandth of what is possible, or of what was seen.
+    # Equal points, or points on a line, show none: ((0.013^2 + 0.004 / 64) / 4)^(1/2) = 0.0076076 of what is
+    # possible, or of four times what was seen.
     constant = prepare(Curve.of("run", [1.0, 2.0, 3.0, 4.0], [0.5] * 4, bounds=(0.0, 2.0)))
-    assert constant.scale == pytest.approx(2e-4)
+    assert constant.scale == pytest.approx(0.0152151, rel=1e-4)
     line = prepare(Curve.of("run", [1.0, 2.0, 3.0, 4.0], [0.0, 100.0, 200.0, 300.0]))
-    assert line.scale == pytest.approx(0.03)
+    assert line.scale == pytest.approx(9.1291, rel=1e-4)
     # A range of less than three times the noise is noise.
-    assert constant.range == pytest.approx(max(3.0 * 2e-4, 1e-3 * 2.0))
+    assert constant.range == pytest.approx(3.0 * 0.0152151, rel=1e-4)
+    # Errors that are given are believed, down to a ten-thousandth of what was seen.
+    known = prepare(Curve.of("run", [1.0, 2.0], [0.4, 0.6], se=[1e-9] * 2, bounds=(0.0, 1.0)))
+    assert known.scale == pytest.approx(0.25e-4 * 0.8)
 
 
 def test_outliers_weigh_by_their_inflated_noise() -> None:

@@ -122,7 +122,7 @@ def test_a_curve_that_may_not_be_of_the_law_has_no_ceiling() -> None:
 
 
 def test_what_bounds_allow_is_at_most_five_times_what_was_seen() -> None:
-    # Seen: 0.02, so at most 0.12 * 0.1 = 0.012; the 80 % interval of a sd of 0.001 is 0.0026, of 0.006 0.0154.
+    # Seen: 0.02, at most 0.12 * 0.1 = 0.012 wide; a sd of 0.001 makes 0.0026, of 0.006 0.0154.
     small = curve(scale=0.1)
     assert identify(small, draws(sd=0.01, scale=0.1), Limits())[0] is FitStatus.IDENTIFIED
     status, why = identify(small, draws(sd=0.06, scale=0.1), Limits())
