@@ -10,70 +10,28 @@ for ever when all are paused; so once nothing else is left, paused trials are ju
 from __future__ import annotations
 
 import logging
-import math
-from array import array
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from scalerl_lab.plugins.forecaster import Forecaster, Job
+from scalerl_lab.plugins.tracked import Tracked, finite_number, matches
 from scalerl_lab.plugins.trial_log import Order, OrderLine, PointLine, TrialLog
 from scalerl_lab.plugins.verdict import (
     MOST_DUE,
     ForecastRule,
-    History,
     Reference,
-    Verdict,
     siblings_of,
-    thinned,
 )
 
 LOG_NAME = "forecast_scheduler.jsonl"
 _SHOWN = 20
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Tracked:
-    """What the scheduler knows of a trial."""
-
-    control: bool = False
-    compute: array[float] = field(default_factory=lambda: array("d"))
-    """Strictly increasing."""
-    value: array[float] = field(default_factory=lambda: array("d"))
-    ended: bool = False
-    failed: bool = False
-    order: Order = Order.GO_ON
-    verdict: Verdict | None = None
-    looked_at: float = 0.0
-    """Compute at the last look."""
-    version: int = -1
-    """Of what was known at the last look."""
-
-    def add(self, compute: float, value: float) -> None:
-        """A point. A trial that goes back goes on from a checkpoint: its later points are void."""
-        while self.compute and self.compute[-1] >= compute:
-            self.compute.pop()
-            self.value.pop()
-        self.compute.append(compute)
-        self.value.append(value)
-        self.looked_at = min(self.looked_at, compute)
-
-    @property
-    def live(self) -> bool:
-        """Whether it still gets compute, or may again."""
-        return not (self.ended or self.failed or self.order is Order.STOP)
-
-    def history(self, name: str) -> History:
-        points = thinned(np.asarray(self.compute), np.asarray(self.value))
-        lost = self.failed or self.order is not Order.GO_ON
-        return History(name, points, runs=self.live, lost=lost, control=self.control)
 
 
 class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
@@ -158,8 +116,8 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         self._forget()
 
     def _forget(self) -> None:
-        self._trials: dict[str, _Tracked] = {}
-        self._before: dict[str, _Tracked] = {}
+        self._trials: dict[str, Tracked] = {}
+        self._before: dict[str, Tracked] = {}
         self._log: TrialLog | None = None
         self._forecaster = Forecaster()
         self._version = 0
@@ -194,8 +152,8 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
             self._open_log(trial)
         name = str(trial.trial_id)
         # Tune adds a trial again when it recovers from a failure.
-        tracked = self._trials.setdefault(name, self._before.pop(name, _Tracked()))
-        tracked.control = self._control is not None and _matches(trial.config, self._control)
+        tracked = self._trials.setdefault(name, self._before.pop(name, Tracked()))
+        tracked.control = self._control is not None and matches(trial.config, self._control)
         tracked.failed, tracked.ended = trial.status == Trial.ERROR, trial.status == Trial.TERMINATED
         self._version += 1
 
@@ -284,16 +242,17 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
             path = Path(storage.experiment_fs_path) / LOG_NAME
         self._log = TrialLog(path)
         for line in self._log.read():
-            tracked = self._before.setdefault(line.trial, _Tracked())
+            tracked = self._before.setdefault(line.trial, Tracked())
             if isinstance(line, PointLine):
                 tracked.add(line.compute, line.value)
             else:
                 tracked.order, tracked.verdict = line.order, line.verdict
                 tracked.looked_at = line.verdict.compute
 
-    def _note(self, name: str, tracked: _Tracked, result: Mapping[str, Any]) -> None:
+    def _note(self, name: str, tracked: Tracked, result: Mapping[str, Any]) -> None:
         """Record a point, if the result is one and is new."""
-        compute, value = _number(result.get(self._compute_attr)), _number(result.get(self._metric or ""))
+        compute = finite_number(result.get(self._compute_attr))
+        value = finite_number(result.get(self._metric or ""))
         if compute is None or compute < 0.0:
             self._skip(f"no number >= 0 under {self._compute_attr}")
         elif value is None:
@@ -331,7 +290,7 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
             if order is not tracked.order:
                 self._order(name, tracked, order)
 
-    def _order(self, name: str, tracked: _Tracked, order: Order) -> None:
+    def _order(self, name: str, tracked: Tracked, order: Order) -> None:
         """Write an order down, then hold to it."""
         assert self._log is not None
         assert tracked.verdict is not None
@@ -364,7 +323,7 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
             self._trials[name].looked_at = self._trials[name].compute[-1]
         self._forecaster.submit(Job(histories, tuple(due), rule, self._version))
 
-    def _is_due(self, seen: _Tracked) -> bool:
+    def _is_due(self, seen: Tracked) -> bool:
         runs = seen.live and not seen.control and seen.order is Order.GO_ON
         return runs and bool(seen.compute) and self._rule.is_look(seen.compute[-1], seen.looked_at)
 
@@ -401,23 +360,3 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         self._version += 1
         if not any(seen.live for seen in self._trials.values()):
             self._forecaster.close()
-
-
-def _matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a config has all wanted values; "a/b" reaches into nested ones."""
-    for path, value in wanted.items():
-        found: Any = config
-        for key in path.split("/"):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if found is None or not bool(np.all(found == value)):
-            return False
-    return True
-
-
-def _number(value: Any) -> float | None:
-    """A finite number of any type that is one, else None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return number if math.isfinite(number) else None
