@@ -2,10 +2,12 @@
 
 A run has shape theta = (A, log B, log C_mid). Seeds scatter about their arm, arms about the population:
 
-    theta_run ~ N(arm, t^2),   arm ~ N(mu, s^2) or, with probability 0.1, N(mu, (8 s)^2)
+    theta_run ~ N(arm, t^2),   arm ~ N(mu, s^2), each of the three coordinates on its own.
 
-each of the three on its own. The second kind of arm is one that differs as ablations seldom do; it keeps
-one bad arm from widening what is said of all others.
+With probability 0.1 an arm is odd in its ceiling, with 0.12 in all three: there s is 6 times as wide. So an
+arm that differs as ablations seldom do does not widen what is said of all others; one of which only the
+ceiling is bad keeps its siblings' efficiency and midpoint; and one whose midpoint is far off, as on an axis
+of compute, does not borrow their ceiling.
 
 Priors (units of value: the span of possible values, or five times that of values seen):
 
@@ -32,13 +34,20 @@ from numpy.typing import NDArray
 from scalerl_lab.fit.law import Floats, Integers, gain_share
 from scalerl_lab.fit.posterior import MIDPOINT_LOG_SD, MIDPOINT_MEDIAN
 
-_SPREAD_MEDIAN = np.array([0.015, 0.12, 0.25])
+_SPREAD_MEDIAN = np.array([0.019, 0.12, 0.27])
 _SPREAD_ROOT = np.linalg.cholesky(0.45 * np.ones((3, 3)) + 0.19 * np.eye(3))
 _B_MEDIAN, _B_LOG_SD = 1.85, 0.35
 _SEED_SPREAD = np.array([0.0075, 0.05, 0.06])
 _SEED_LOG_SD = 0.5
 _ROUGH = np.array([0.05, 0.4, 0.5])
-_ODD_WEIGHT, _ODD_FACTOR = 0.1, 8.0
+_ODD_FACTOR = 6.0
+_ODD = np.array([[False, False, False], [True, False, False], [True, True, True]])
+"""[3, 3] in which coordinates an arm is odd, in each of three cases."""
+_CASE_VARIANCES = np.where(_ODD, _ODD_FACTOR**2, 1.0)
+_CASE_LOG_WEIGHTS = np.log([0.78, 0.10, 0.12])
+_ARM_TRIES = 4
+"""Draws of an arm of several seeds from which one is kept."""
+_BLOCK = 128
 _PROPOSAL_DEGREES = 6.0
 _FARTHEST = 50.0
 _LEAST_SD = np.array([0.002, 0.02, 0.03, 0.05, 0.05, 0.05, 0.05])
@@ -60,6 +69,14 @@ class Table:
     """[Q]"""
     log_C: Floats
     """[Q] absolute."""
+    axis_B: Floats
+    """Distinct values of ``log_B``."""
+    axis_C: Floats
+    """The same of ``log_C``."""
+    at_B: Integers
+    """[Q] index of each cell's B in them."""
+    at_C: Integers
+    """[Q]"""
     step: tuple[float, float]
     """Cell size in log B and log C_mid."""
     log_other: float
@@ -84,6 +101,10 @@ class Particles:
     """[K, 3] s"""
     seed_spread: Floats
     """[K, 3] t"""
+
+    def repeated(self, times: int) -> Particles:
+        """All of them so many times."""
+        return Particles(*(np.tile(getattr(self, field.name), (times, 1)) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +191,8 @@ def absorb(
     """Draw all runs and arms given each particle, and the evidence of their points.
 
     A run that is alone in its arm is drawn with the arm integrated out. Where an arm has several seeds, the
-    arm is drawn first, from what the sites say, and its evidence is that draw's importance weight.
+    arm is drawn first: of several draws from what the sites say one is kept by its importance weight, and
+    the evidence is the mean of the weights.
 
     Args:
         tables: of R runs.
@@ -196,8 +218,11 @@ def absorb(
         runs = np.flatnonzero(arms == arm)
         if runs.size == 1:
             run: int = runs[0].item()
-            is_odd = _draw_run(drawn, tables[run], run, particles.mean, particles.spread**2, seed_var, rng)
-            var = np.where(is_odd[:, None], _ODD_FACTOR**2, 1.0) * particles.spread**2
+            arm_var = particles.spread**2
+            placed = _place(tables[run], particles.mean, seed_var, arm_var, rng)
+            np.add(drawn.log_evidence, placed.log_evidence(tables[run]), out=drawn.log_evidence)
+            odd = _draw_run(drawn, tables[run], run, placed, particles.mean, seed_var, arm_var, rng)
+            var = np.where(odd, _ODD_FACTOR**2, 1.0) * particles.spread**2
             # A run without the law says nothing of its arm.
             precision = np.where(drawn.lawful[:, run, None], 1.0 / seed_var, 0.0)
             updated = 1.0 / (1.0 / var + precision)
@@ -205,11 +230,18 @@ def absorb(
             centre = updated * (particles.mean / var + precision * theta)
             drawn.arm[:, arm] = centre + np.sqrt(updated) * rng.standard_normal((num, 3))
         else:
-            chosen, log_weight = _draw_arm(sites, runs, particles, unit, rng)
-            drawn.arm[:, arm] = chosen
-            np.add(drawn.log_evidence, log_weight, out=drawn.log_evidence)
-            for seed_run in runs.tolist():
-                _draw_run(drawn, tables[seed_run], seed_run, chosen, None, seed_var, rng)
+            tried, log_weight = _draw_arm(sites, runs, particles.repeated(_ARM_TRIES), unit, rng)
+            seeds = runs.tolist()
+            tried_var = np.tile(seed_var, (_ARM_TRIES, 1))
+            all_placed = [_place(tables[seed], tried, tried_var, None, rng) for seed in seeds]
+            for seed, placed in zip(seeds, all_placed, strict=True):
+                log_weight += placed.log_evidence(tables[seed])
+            by_try = log_weight.reshape(_ARM_TRIES, num)
+            np.add(drawn.log_evidence, np.logaddexp.reduce(by_try, axis=0), out=drawn.log_evidence)
+            best = np.argmax(by_try + rng.gumbel(size=by_try.shape), axis=0) * num + np.arange(num)
+            drawn.arm[:, arm] = tried[best]
+            for seed, placed in zip(seeds, all_placed, strict=True):
+                _draw_run(drawn, tables[seed], seed, placed.of(best), tried[best], seed_var, None, rng)
     return drawn
 
 
@@ -217,36 +249,29 @@ def _draw_run(
     drawn: Drawn,
     table: Table,
     run: int,
+    placed: _Placed,
     mean: Floats,
-    arm_var: Floats | None,
     seed_var: Floats,
+    arm_var: Floats | None,
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Draw a run, about its arm where ``arm_var`` is None, else about mu; [K] whether its arm is odd."""
+    """Draw a run, about its arm where ``arm_var`` is None, else about mu; [K, 3] whether its arm is odd."""
     num = mean.shape[0]
-    is_odd = np.zeros(num, bool)
-    if arm_var is None:
-        weight, log_law = _weigh(table, mean, seed_var)
-        var_A = seed_var[:, 0]
-    else:
-        common, odd = (_weigh(table, mean, f * arm_var + seed_var) for f in (1.0, _ODD_FACTOR**2))
-        log_common, log_odd = common[1] + math.log(1.0 - _ODD_WEIGHT), odd[1] + math.log(_ODD_WEIGHT)
-        log_law = np.logaddexp(log_common, log_odd)
-        is_odd = np.log(rng.random(num)) < log_odd - log_law
-        weight = np.where(is_odd[:, None], odd[0], common[0])
-        var_A = np.where(is_odd, _ODD_FACTOR**2, 1.0) * arm_var[:, 0] + seed_var[:, 0]
-    log_all = np.logaddexp(log_law, table.log_other)
-    np.add(drawn.log_evidence, log_all, out=drawn.log_evidence)
     # Siblings may confirm that a run follows the law; that it differs from them says nothing against it.
-    lawful = np.maximum(np.exp(log_law - log_all), table.lawful)
+    lawful = np.maximum(np.exp(placed.log_law - placed.log_evidence(table)), table.lawful)
     drawn.lawful[:, run] = rng.random(num) < lawful
-    cell = _pick(weight, rng.random((num, 1)))
+    cell = placed.cell
+    odd = np.zeros((num, 3), bool)
+    var_A = seed_var[:, 0]
+    if arm_var is not None:
+        odd = _ODD[np.argmax(placed.log_cases + rng.gumbel(size=placed.log_cases.shape), axis=1)]
+        var_A = np.where(odd[:, 0], _ODD_FACTOR**2, 1.0) * arm_var[:, 0] + seed_var[:, 0]
     drawn.cell[:, run] = cell
     drawn.prior_mean[:, run], drawn.prior_sd[:, run] = mean[:, 0], np.sqrt(var_A)
     precision = 1.0 / table.var_A[cell] + 1.0 / var_A
     centre = (table.A[cell] / table.var_A[cell] + mean[:, 0] / var_A) / precision
     drawn.A[:, run] = centre + rng.standard_normal(num) / np.sqrt(precision)
-    return is_odd
+    return odd
 
 
 def _theta(drawn: Drawn, table: Table, run: int) -> Floats:
@@ -270,61 +295,141 @@ def _draw_arm(
         moved = sites.shift[run] - mean @ sites.precision[run]
         blurred, towards, _ = _blur(P, moved, seed_var)
         precision, shift = precision + blurred, shift + towards
-    eye = np.eye(3)
-    forms = []
-    for factor, weight in ((1.0, 1.0 - _ODD_WEIGHT), (_ODD_FACTOR**2, _ODD_WEIGHT)):
-        prior = eye / (factor * spread)[:, None, :]
-        root = np.linalg.cholesky(precision + prior)
-        whitened = np.linalg.solve(root, shift[..., None])[..., 0]
-        log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-        log_share = 0.5 * (whitened**2).sum(axis=1) - log_det - 0.5 * np.log(factor * spread).sum(axis=1)
-        forms.append((root, whitened, log_det, log_share + math.log(weight), factor))
-    odd_share = 1.0 / (1.0 + np.exp(np.clip(forms[0][3] - forms[1][3], -50.0, 50.0)))
-    is_odd = (rng.random(num) < odd_share)[:, None]
-    root = np.where(is_odd[:, None], forms[1][0], forms[0][0])
-    whitened = np.where(is_odd, forms[1][1], forms[0][1])
+    cases = [
+        _Case.of(precision, shift, factors * spread, weight)
+        for factors, weight in zip(_CASE_VARIANCES, _CASE_LOG_WEIGHTS.tolist(), strict=True)
+    ]
+    log_share = np.array([case.log_evidence for case in cases])
+    log_share -= np.logaddexp.reduce(log_share, axis=0)
+    chosen = np.argmax(log_share + rng.gumbel(size=log_share.shape), axis=0)
+    every = np.arange(num)
+    root = np.array([case.root for case in cases])[chosen, every]
+    whitened = np.array([case.whitened for case in cases])[chosen, every]
     z = rng.standard_normal((num, 3))
     off = np.linalg.solve(np.swapaxes(root, 1, 2), (whitened + z)[..., None])[..., 0]
-    log_density, log_prior_density = np.full(num, -np.inf), np.full(num, -np.inf)
-    for (root, whitened, log_det, _, factor), share, weight in zip(
-        forms, (1.0 - odd_share, odd_share), (1.0 - _ODD_WEIGHT, _ODD_WEIGHT), strict=True
-    ):
-        z = np.einsum("kji,kj->ki", root, off) - whitened
-        at = np.log(np.maximum(share, 1e-300)) + log_det - 0.5 * (z**2).sum(axis=1)
-        log_density = np.logaddexp(log_density, at)
-        var = factor * spread
-        prior_at = math.log(weight) - 0.5 * (np.log(var) + off**2 / var).sum(axis=1)
-        log_prior_density = np.logaddexp(log_prior_density, prior_at)
-    return (mean + off) * scale + offset, log_prior_density - log_density
+    log_density = np.logaddexp.reduce(
+        [share + case.log_density(off) for share, case in zip(log_share, cases, strict=True)], axis=0
+    )
+    return (mean + off) * scale + offset, _log_arm_density(off, spread) - log_density
 
 
-def _weigh(table: Table, mean: Floats, var: Floats) -> tuple[NDArray[np.float32], Floats]:
-    """([K, Q] weights of cells, [K] log of their sum) given normals of theta [K, 3]."""
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """An arm's offset from mu given its points, in one of the cases: a normal."""
+
+    root: Floats
+    """[K, 3, 3] lower triangular root of the precision."""
+    whitened: Floats
+    """[K, 3]"""
+    log_det: Floats
+    """[K] of the root."""
+    log_evidence: Floats
+    """[K] up to a constant, with the case's own weight."""
+
+    @classmethod
+    def of(cls, precision: Floats, shift: Floats, variance: Floats, log_weight: float) -> _Case:
+        """From what the points say and the prior variance [K, 3] of the offset."""
+        root = np.linalg.cholesky(precision + np.eye(3) / variance[:, None, :]).astype(np.float64)
+        whitened = np.linalg.solve(root, shift[..., None])[..., 0].astype(np.float64)
+        log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        evidence = 0.5 * (whitened**2).sum(axis=1) - log_det - 0.5 * np.log(variance).sum(axis=1)
+        return cls(root, whitened, log_det, evidence + log_weight)
+
+    def log_density(self, off: Floats) -> Floats:
+        """[K] of offsets [K, 3], up to a constant."""
+        z = np.einsum("kji,kj->ki", self.root, off) - self.whitened
+        density: Floats = self.log_det - 0.5 * (z**2).sum(axis=1)
+        return density
+
+
+def _log_arm_density(off: Floats, variance: Floats) -> Floats:
+    """[K] log prior density of an arm's offset [K, 3] from mu, up to a constant."""
+    cases = [
+        log_weight - 0.5 * (np.log(factors * variance) + off**2 / (factors * variance)).sum(axis=1)
+        for factors, log_weight in zip(_CASE_VARIANCES, _CASE_LOG_WEIGHTS, strict=True)
+    ]
+    density: Floats = np.logaddexp.reduce(cases, axis=0)
+    return density
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """What K populations make of a run's points, and a cell drawn from each."""
+
+    log_law: Floats
+    """[K] log evidence under the law."""
+    cell: Integers
+    """[K]"""
+    log_cases: Floats
+    """[K, 3] log weights, given the cell, of the cases in which an arm may be odd; [K, 1] of a seed."""
+
+    def log_evidence(self, table: Table) -> Floats:
+        """[K] of the points, lawful or not."""
+        both: Floats = np.logaddexp(self.log_law, table.log_other)
+        return both
+
+    def of(self, kept: Integers) -> _Placed:
+        """Those of chosen populations."""
+        return _Placed(*(getattr(self, field.name)[kept] for field in fields(self)))
+
+
+def _place(
+    table: Table, mean: Floats, seed_var: Floats, arm_var: Floats | None, rng: np.random.Generator
+) -> _Placed:
+    """Weigh a run's cells given the mean [K, 3] of theta (mu with ``arm_var``, else an arm); draw one."""
     # Cells stand for all shapes within them: their width smooths a population narrower than they are.
-    var_B, var_C = var[:, 1] + table.step[0] ** 2 / 12.0, var[:, 2] + table.step[1] ** 2 / 12.0
+    step = np.array([0.0, *table.step]) ** 2 / 12.0
+    variances = [seed_var + step]
+    if arm_var is not None:
+        variances = [arm_var + seed_var + step, _ODD_FACTOR**2 * arm_var + seed_var + step]
+    uniform = rng.random((mean.shape[0], 1))
+    # Blocks that stay in a processor's own memory.
+    blocks = [slice(first, first + _BLOCK) for first in range(0, mean.shape[0], _BLOCK)]
+    placed = [_place_block(table, mean[k], [var[k] for var in variances], uniform[k]) for k in blocks]
+    return _Placed(*(np.concatenate([getattr(p, field.name) for p in placed]) for field in fields(_Placed)))
+
+
+def _place_block(table: Table, mean: Floats, variances: list[Floats], uniform: Floats) -> _Placed:
     # Single precision is far finer than the noise of K particles, and half the work.
     single = np.float32
-    var_A = ((var[:, 0, None] + table.var_A) / table.size**2).astype(single)
     off = ((table.A - mean[:, 0, None]) / table.size).astype(single)
-    log_weight = table.log_weight.astype(single) - single(0.5) * (np.log(var_A) + off * off / var_A)
-    off = table.log_B.astype(single) - mean[:, 1, None].astype(single)
-    log_weight -= (0.5 / var_B)[:, None].astype(single) * (off * off)
-    off = table.log_C.astype(single) - mean[:, 2, None].astype(single)
-    log_weight -= (0.5 / var_C)[:, None].astype(single) * (off * off)
+    off *= off
+    of_A = []
+    for var in variances:
+        var_A = ((var[:, 0, None] + table.var_A) / table.size**2).astype(single)
+        of_A.append(single(-0.5) * (np.log(var_A) + off / var_A))
+    of_shape = []
+    for var in variances:
+        of_B, of_C = (
+            (-0.5 * (np.log(var[:, d, None]) + (axis - mean[:, d, None]) ** 2 / var[:, d, None])).astype(
+                single
+            )
+            for d, axis in ((1, table.axis_B), (2, table.axis_C))
+        )
+        of_shape.append(of_B[:, table.at_B] + of_C[:, table.at_C])
+    if len(variances) == 1:
+        cases = [of_A[0] + of_shape[0]]
+    else:
+        common, ceiling, all_three = _CASE_LOG_WEIGHTS.astype(single)
+        cases = [
+            of_A[0] + of_shape[0] + common,
+            of_A[1] + of_shape[0] + ceiling,
+            of_A[1] + of_shape[1] + all_three,
+        ]
+    log_weight = cases[0]
+    for case in cases[1:]:
+        log_weight = np.logaddexp(log_weight, case)
+    log_weight = table.log_weight.astype(single) + log_weight
     top = log_weight.max(axis=1)
-    weight = np.exp(log_weight - top[:, None])
-    norm = (
-        table.log_scale - math.log(table.size) - 0.5 * np.log(var_B * var_C) - 1.5 * math.log(2.0 * math.pi)
-    )
-    return weight, top + np.log(weight.sum(axis=1, dtype=np.float64)) + norm
-
-
-def _pick(weight: NDArray[np.float32], uniform: Floats) -> Integers:
-    """[K] a cell of each row, by weight, at [K, 1] uniform numbers."""
+    log_weight -= top[:, None]
+    weight = np.exp(log_weight, out=log_weight)
     cumulative = np.cumsum(weight, axis=1, dtype=np.float64)
-    picked: Integers = (cumulative < uniform * cumulative[:, -1:]).sum(axis=1)
-    last: Integers = np.minimum(picked, weight.shape[1] - 1)
-    return last
+    total = cumulative[:, -1:]
+    cell = np.minimum((cumulative < uniform * total).sum(axis=1), weight.shape[1] - 1)
+    norm = table.log_scale - math.log(table.size) - 1.5 * math.log(2.0 * math.pi)
+    row = np.arange(cell.size)
+    log_cases = np.stack([case[row, cell] for case in cases], axis=1).astype(np.float64)
+    return _Placed(top + np.log(total[:, 0]) + norm, cell, log_cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,13 +531,14 @@ def propose(sites: Sites, arms: Integers, num: int, seed: int, level: tuple[floa
             P, h, log_const = _blur(sites.precision[run], from_centre[run], seed_spread)
             arm_precision, arm_shift = arm_precision + P, arm_shift + h
             log_evidence += log_const
-        common = _blur(arm_precision, arm_shift, spread)
-        odd = _blur(arm_precision, arm_shift, _ODD_FACTOR**2 * spread)
-        log_common, log_odd = common[2] + math.log(1.0 - _ODD_WEIGHT), odd[2] + math.log(_ODD_WEIGHT)
-        log_evidence += np.logaddexp(log_common, log_odd)
-        share = 1.0 / (1.0 + np.exp(np.clip(log_common - log_odd, -50.0, 50.0)))
-        precision += common[0] + share[:, None, None] * (odd[0] - common[0])
-        shift += common[1] + share[:, None] * (odd[1] - common[1])
+        cases = [_blur(arm_precision, arm_shift, factors * spread) for factors in _CASE_VARIANCES]
+        log_case = np.array([case[2] for case in cases]) + _CASE_LOG_WEIGHTS[:, None]
+        log_all = np.logaddexp.reduce(log_case, axis=0)
+        log_evidence += log_all
+        for log_one, (P, h, _) in zip(log_case, cases, strict=True):
+            share = np.exp(log_one - log_all)
+            precision += share[:, None, None] * P
+            shift += share[:, None] * h
     root = np.linalg.cholesky(precision)
     whitened = np.linalg.solve(root, shift[..., None])[..., 0]
     log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)

@@ -235,6 +235,8 @@ class _Run:
         kept = kept if kept.any() else total == total.max()
         best = float(total[kept].max())
         others = without_law(self.problem, (1.0 - self.law_weight) / 2.0)
+        place = np.flatnonzero(kept)
+        at_C, at_B = np.divmod(place, self.axes.log_B.size)
         return Table(
             log_weight=(total - best)[kept],
             log_scale=best + math.log(self.law_weight),
@@ -242,9 +244,13 @@ class _Run:
             var_A=var_A[kept],
             log_B=log_B[kept],
             log_C=log_C[kept] + math.log(self.last),
+            axis_B=self.axes.log_B,
+            axis_C=self.axes.log_C + math.log(self.last),
+            at_B=at_B,
+            at_C=at_C,
             step=(self.axes.log_B[1] - self.axes.log_B[0], self.axes.log_C[1] - self.axes.log_C[0]),
             log_other=float(np.logaddexp.reduce(np.append(others.log_level, others.log_trend))),
-            place=np.flatnonzero(kept),
+            place=place,
             log_share=np.log(cells.share)[kept],
             size=problem.scale,
             lawful=self.lawful,
