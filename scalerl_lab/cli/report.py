@@ -15,6 +15,29 @@ def report_commands() -> None:
     """What a sweep found, recomputed from its points."""
 
 
+@report_commands.command("budget")
+@click.argument("sweep", required=False)
+@click.option("--price", type=click.FloatRange(min=0.0, min_open=True), help="Money per GPU-hour.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def budget_command(sweep: str | None, price: float | None, as_json: bool) -> None:
+    """Say where the GPU-hours of SWEEP went: used, overhead, lost, saved, and what is free.
+
+    JSON: sweep_id, name, cap_gpu_hours, free_gpu_hours, waiting_gpu_hours, overshoot_gpu_hours,
+    price_per_gpu_hour; total, arms (by name) and runs (run_id, arm, seed, status, budget_gpu_hours), each
+    with granted_gpu_hours, used_gpu_hours, held_gpu_hours, overhead_gpu_hours, lost_gpu_hours,
+    promised_gpu_hours, saved_gpu_hours, cost.
+    """
+    from scalerl_lab.report.budget import budget_json, budget_table
+
+    store = existing_store()
+    sweep_id = resolve_sweep(store, sweep)
+    ledger, name = store.budget(sweep_id, price), store.plan(sweep_id).sweep.name
+    if as_json:
+        print_json(budget_json(ledger, sweep_id, name))
+    else:
+        print_rich(budget_table(ledger, f"Sweep {name} ({sweep_id})"))
+
+
 @report_commands.command("ceilings")
 @click.argument("sweep", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")

@@ -1,4 +1,4 @@
-"""``lab sweep``: plan, run, list, status."""
+"""``lab sweep``: plan, run, list, status, pause, resume, cancel."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scalerl_lab.cli.places import existing_store, print_json, print_rich, resolve_sweep
+from scalerl_lab.cli.run import say
 from scalerl_lab.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def run_command(file: str, profile: str | None, address: str | None) -> None:
     with ProgressConsole() as console:
         outcome = run_sweep(file, profile, address=address, watcher=console, plot=fit_plot_png)
     _print_ceilings(outcome.sweep_id)
+    _print_budget(outcome.sweep_id)
     _say_what_is_left(outcome)
 
 
@@ -112,6 +114,23 @@ def status_command(sweep: str | None, as_json: bool) -> None:
         print_rich(status_table(store, sweep_id))
 
 
+def _order_command(kind: str, about: str) -> None:
+    @sweep_commands.command(kind, help=about)
+    @click.argument("sweep", required=False)
+    @click.option("--why", required=True, metavar="TEXT", help="Why; kept with the order.")
+    def command(sweep: str | None, why: str) -> None:
+        from scalerl_lab.launch.ordering import order_sweep
+        from scalerl_lab.records import OrderKind
+
+        store = existing_store()
+        say(order_sweep(store, resolve_sweep(store, sweep), OrderKind(kind), why))
+
+
+_order_command("pause", "Start nothing more of SWEEP, and take what is at work down to a checkpoint.")
+_order_command("resume", "Have a paused SWEEP go on from its checkpoints.")
+_order_command("cancel", "Kill every run of SWEEP that is not over; what is measured stays.")
+
+
 def _gpu_visible() -> bool:
     """Whether the NVIDIA driver shows a device; Ray is not asked."""
     from pathlib import Path
@@ -126,6 +145,12 @@ def _print_ceilings(sweep_id: str) -> None:
     from scalerl_lab.report.view import view
 
     print_rich(ceilings_table(ceilings(view(existing_store(), sweep_id))))
+
+
+def _print_budget(sweep_id: str) -> None:
+    from scalerl_lab.report.budget import budget_line
+
+    click.echo(f"\nBudget: {budget_line(existing_store().budget(sweep_id))}")
 
 
 def _say_what_is_left(outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.decide import fit_together
 from scalerl_lab.fit import FittedCurve, SweepRun
-from scalerl_lab.launch.locking import die_with_parent
+from scalerl_lab.launch.locking import serve_parent
 from scalerl_lab.records import EvalPoint
 
 Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]
@@ -29,5 +29,5 @@ def analyst() -> Executor:
     return ProcessPoolExecutor(
         max_workers=1,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=die_with_parent,
+        initializer=serve_parent,
     )

@@ -66,6 +66,17 @@ def try_exclusive(path: Path) -> TextIO | None:
     return file
 
 
+def serve_parent() -> None:
+    """Make this process one that computes for its parent: it dies with it, and does its arithmetic on one
+    thread, as the matrices of fits are too small for more.
+
+    numpy must not have been imported yet: it reads the number of threads when it is.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    die_with_parent()
+
+
 def die_with_parent() -> None:
     """Ask the kernel to end this process when its parent dies, so that a kill -9 leaves no orphan.
 

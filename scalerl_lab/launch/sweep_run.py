@@ -91,7 +91,11 @@ def run_sweep(
             )
             store.record_plan(plan)
             watcher.started(plan, headline)
-            with _mirror(home, plan.sweep_id) as mirror, analyst() as fits:
+            with (
+                store.driving(plan.sweep_id),
+                _mirror(home, plan.sweep_id) as mirror,
+                analyst() as fits,
+            ):
                 runs = Driver(
                     plan=plan,
                     store=store,

@@ -16,7 +16,7 @@ This room never decides, never changes what is on record, and never lets MLflow'
 """
 
 from scalerl_lab.store.charts import charts_url
-from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, SweepRow, TrialRow
+from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, PlaceRow, SweepRow, TrialRow
 from scalerl_lab.store.store import Store
 from scalerl_lab.store.ui import serve_ui, sweep_pages, ui_command, ui_server
 
@@ -24,6 +24,7 @@ __all__ = [
     "DecisionRow",
     "LedgerRow",
     "OrderRow",
+    "PlaceRow",
     "Store",
     "SweepRow",
     "TrialRow",

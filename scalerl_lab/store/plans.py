@@ -17,7 +17,7 @@ from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import Change, PlannedRun, Role, RunSpec, RunStatus, from_json, to_json
 from scalerl_lab.store import outbox
 from scalerl_lab.store.facts import insert_new
-from scalerl_lab.store.rows import SweepRow
+from scalerl_lab.store.rows import PlaceRow, SweepRow
 from scalerl_lab.store.tables import PointTable, RunTable, SweepRunTable, SweepTable
 
 
@@ -158,6 +158,20 @@ def find_run(session: Session, text: str, sweep_id: str | None) -> list[str]:
         known = [name for row in rows for name in (f"{row.arm}:{row.seed}", row.run_id)]
         raise NotFound(_nothing("run", text, known))
     return list(dict.fromkeys(found))
+
+
+def places(session: Session, run_ids: Sequence[str], sweep_id: str | None) -> list[PlaceRow]:
+    """Every place of the given runs, those in the newest sweep first."""
+    found = (
+        select(SweepTable.sweep_id, SweepTable.name, RunTable.run_id, SweepRunTable.arm, RunTable.seed)
+        .join(SweepRunTable, SweepRunTable.sweep_id == SweepTable.sweep_id)
+        .join(RunTable, RunTable.run_id == SweepRunTable.run_id)
+        .where(RunTable.run_id.in_(run_ids))
+        .order_by(SweepTable.created_at.desc(), SweepRunTable.place)
+    )
+    if sweep_id is not None:
+        found = found.where(SweepTable.sweep_id == sweep_id)
+    return [PlaceRow(*row) for row in session.execute(found)]
 
 
 def _nothing(what: str, text: str, known: Sequence[str]) -> str:

@@ -21,6 +21,22 @@ class SweepRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceRow:
+    """A run in one of the sweeps that have it."""
+
+    sweep_id: str
+    sweep_name: str
+    run_id: str
+    arm: str
+    seed: int
+
+    @property
+    def label(self) -> str:
+        """Arm and seed, as people name a run."""
+        return f"{self.arm}:{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRow:
     """One attempt to execute a run."""
 

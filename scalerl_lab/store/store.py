@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy import select
 
 from scalerl_lab.decide import Ledger, in_force, ledger_of
+from scalerl_lab.errors import LockHeld
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     CheckpointSaved,
@@ -27,9 +29,15 @@ from scalerl_lab.store import facts as fact_rows
 from scalerl_lab.store.database import Database
 from scalerl_lab.store.migrate import migrate
 from scalerl_lab.store.outbox import Kind
-from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, SweepRow, TrialRow
+from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, PlaceRow, SweepRow, TrialRow
 from scalerl_lab.store.statuses import check_transition
 from scalerl_lab.store.tables import DecisionTable, OrderTable, SweepRunTable
+
+_DRIVE_WAIT_S = 2.0
+
+
+def _driver(sweep_id: str) -> str:
+    return f"driver.{sweep_id}"
 
 
 class Store:
@@ -105,6 +113,31 @@ class Store:
         """
         with self.database.read() as session:
             return plans.find_run(session, text, sweep_id)
+
+    def places(self, run_ids: Sequence[str], sweep_id: str | None = None) -> list[PlaceRow]:
+        """The places that runs have in sweeps, or in one sweep; those in the newest sweep first."""
+        with self.database.read() as session:
+            return plans.places(session, run_ids, sweep_id)
+
+    # ------------------------------------------------------------ who drives
+
+    @contextmanager
+    def driving(self, sweep_id: str) -> Iterator[None]:
+        """Be the one driver of a sweep among all processes on this database, on whatever machine.
+
+        Raises:
+            LockHeld: another process drives it.
+        """
+        with self.database.lock(_driver(sweep_id), wait_s=_DRIVE_WAIT_S):
+            yield
+
+    def is_driven(self, sweep_id: str) -> bool:
+        """Whether some process drives a sweep now."""
+        try:
+            with self.database.lock(_driver(sweep_id), wait_s=0.0):
+                return False
+        except LockHeld:
+            return True
 
     # ------------------------------------------------------------ what workers saw
 

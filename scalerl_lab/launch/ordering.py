@@ -1,0 +1,145 @@
+"""Giving an order to a run or a sweep, from any process on its database."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scalerl_lab.decide import check_order, in_force, raised_cap
+from scalerl_lab.errors import UserError
+from scalerl_lab.records import Order, OrderKind
+from scalerl_lab.store import OrderRow, Store
+
+_ANSWER_S = 10.0
+_POLL_S = 0.1
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An order that is on record."""
+
+    order: Order
+    label: str
+    """The run, or the sweep's id."""
+    driven: bool
+    """Whether a process drives the sweep now; else the order waits for ``lab sweep run``."""
+    settled: bool
+    raised_cap_to: float | None
+
+
+def order_run(
+    store: Store,
+    run: str,
+    kind: OrderKind,
+    why: str,
+    *,
+    sweep: str | None = None,
+    to_gpu_hours: float | None = None,
+    raise_cap: bool = False,
+    answer_s: float = _ANSWER_S,
+) -> Given:
+    """Order something of one run, and wait for the driver's answer where there is a driver.
+
+    Args:
+        store: where the sweep is on record.
+        run: id, start of one, or arm:seed.
+        kind: what is ordered.
+        why: the reason, for whoever reads the decision.
+        sweep: the sweep in which it is ordered; needed where several have such a run.
+        to_gpu_hours: the new grant, for an extension.
+        raise_cap: whether to raise the sweep's cap by what is missing.
+        answer_s: how long to wait for the driver.
+
+    Raises:
+        NotFound: there is no such run or sweep.
+        UserError: several runs are meant, or the run does not take this order as it stands.
+        BudgetError: the sweep has less free than it takes.
+    """
+    sweep_id, run_id, label = _find(store, run, sweep)
+    order = _order(sweep_id, run_id, kind, why, to_gpu_hours)
+    states, ledger = store.run_states(sweep_id), store.budget(sweep_id)
+    given, cap = [order], None
+    if raise_cap:
+        state = next(s for s in states if s.planned.run_id == run_id)
+        cap = raised_cap(order, state, ledger)
+        if cap > ledger.cap:
+            given.insert(0, _order(sweep_id, None, OrderKind.RAISE_CAP, why, cap))
+            ledger = replace(ledger, cap=cap)
+    carried_out = [row.order for row in store.orders(sweep_id) if row.in_force]
+    check_order(order, states, ledger, in_force(carried_out, ledger.cap))
+    raised = cap if len(given) > 1 else None
+    return _give(store, given, label, answer_s, raised)
+
+
+def order_sweep(
+    store: Store, sweep_id: str, kind: OrderKind, why: str, *, answer_s: float = _ANSWER_S
+) -> Given:
+    """Order something of a sweep as a whole, and wait for the driver's answer where there is a driver.
+
+    Raises:
+        UserError: the sweep does not take this order as it stands.
+    """
+    order = _order(sweep_id, None, kind, why, None)
+    carried_out = [row.order for row in store.orders(sweep_id) if row.in_force]
+    ledger = store.budget(sweep_id)
+    check_order(order, store.run_states(sweep_id), ledger, in_force(carried_out, ledger.cap))
+    return _give(store, [order], sweep_id, answer_s, None)
+
+
+def _give(
+    store: Store, orders: Sequence[Order], label: str, answer_s: float, raised_cap_to: float | None
+) -> Given:
+    order = orders[-1]
+    order_id = store.record_orders(orders)[-1]
+    driven = store.is_driven(order.sweep_id)
+    deadline = time.monotonic() + (answer_s if driven else 0.0)
+    while True:
+        row = _row(store, order.sweep_id, order_id)
+        if row.settled_at is not None or time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_S)
+    if row.refused is not None:
+        raise UserError(f"the driver refused it: {row.refused}")
+    return Given(order, label, driven, row.settled_at is not None, raised_cap_to)
+
+
+def _row(store: Store, sweep_id: str, order_id: int) -> OrderRow:
+    return next(row for row in store.orders(sweep_id) if row.order_id == order_id)
+
+
+def _order(sweep_id: str, run_id: str | None, kind: OrderKind, why: str, to: float | None) -> Order:
+    if not why.strip():
+        raise UserError("--why is empty: say in a few words why; it is shown wherever the order is")
+    return Order(sweep_id, run_id, kind, to, _who(), why.strip(), time.time())
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def _find(store: Store, text: str, sweep: str | None) -> tuple[str, str, str]:
+    """(sweep id, run id, arm:seed) of the one run that is meant."""
+    only = store.find_sweep(sweep).sweep_id if sweep is not None else None
+    places = store.places(store.find_run(text, only), only)
+    if len(places) > 1:
+        lines = [
+            f"{place.label}, run {place.run_id}: --sweep {place.sweep_id} ({place.sweep_name})"
+            for place in places[:_SHOWN]
+        ]
+        more = f"\n  and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        raise UserError(
+            f"run {text!r} can mean {len(places)} runs; say which with --sweep, or by more of the id:\n  "
+            + "\n  ".join(lines)
+            + more
+        )
+    (place,) = places
+    return place.sweep_id, place.run_id, place.label
