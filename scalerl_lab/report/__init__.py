@@ -9,7 +9,9 @@
     forecasts   a folder: curves of any file, read, fitted, forecast and shown, for ``lab fit``
     bench       a folder: how good forecasts are, on real curves and where the answer is known
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
-                ``why`` the decisions on a run
+    story       a run from its first trial to what was decided last; ``why`` tells it in a terminal, ``decisions``
+                lists those of a sweep; ``story_picture`` what was known then, drawn by ``story_plot`` in
+                characters and by ``story_svg`` for ``story_page``, its part of the page
     words       how numbers are written, everywhere
 
 To add a report: a pure function of ``SweepView`` or ``Ceilings``, and a flag in ``cli``. The same points

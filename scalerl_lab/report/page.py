@@ -14,6 +14,7 @@ from scalerl_lab.report.forest import SIGN, SLUG, badge, forest, legend, spend
 from scalerl_lab.report.markup import Markup, el, join
 from scalerl_lab.report.page_parts import decisions, method, numbers_table
 from scalerl_lab.report.status import when
+from scalerl_lab.report.story_page import anchor, stories
 from scalerl_lab.report.terminal import meter_line, totals_line
 from scalerl_lab.report.verdict import Verdict
 from scalerl_lab.report.view import SweepView
@@ -49,6 +50,7 @@ def page(view: SweepView, found: Ceilings, *, made_at: float | None = None) -> s
         _section("numbers", "All numbers", *numbers_table(found)),
         _section("compute", "Compute", _spend(view), el("p", totals_line(found), class_="note")),
         _section("decisions", "Decisions", *decisions(view)),
+        _section("stories", "Every run's story", *stories(view)),
         _section("caveats", "Before you rest anything on this", _caveats(view, found)),
         _section("method", "How to read it", *method(found)),
         _footer(found, made),
@@ -107,7 +109,7 @@ def _findings(found: Ceilings) -> Markup:
                     el(
                         "tr",
                         el("td", badge(verdict)),
-                        el("td", el("b", row.arm)),
+                        el("td", el("a", row.arm, href=f"#{anchor(row.run_ids[0])}")),
                         el("td", ceiling, class_="quiet"),
                         el("td", row.detail),
                     )

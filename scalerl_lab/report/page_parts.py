@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from scalerl_lab.records import Action
+from scalerl_lab.records import Cause
 from scalerl_lab.report.ceilings import ArmRow, Ceilings
 from scalerl_lab.report.forest import badge
 from scalerl_lab.report.markup import Markup, el, join
+from scalerl_lab.report.story import cause_text, changes_something
+from scalerl_lab.report.story_page import anchor
 from scalerl_lab.report.terminal import at_budget_text, efficiency_text, footnotes, to_level_text
 from scalerl_lab.report.verdict import SPEED_FACTOR
 from scalerl_lab.report.view import RunView, SweepView
-from scalerl_lab.report.why import evidence_lines
 from scalerl_lab.report.words import ABSENT, bare, hours, num, probability, rate, signed, span80
 from scalerl_lab.store import DecisionRow
 
@@ -61,7 +62,8 @@ def _cells(row: ArmRow) -> list[Markup]:
         hours(row.used_gpu_hours),
         hours(row.saved_gpu_hours),
     ]
-    return [el("th", row.arm, scope="row"), *(el("td", text) for text in texts), el("td", badge(row.verdict))]
+    arm = el("a", row.arm, href=f"#{anchor(row.run_ids[0])}")
+    return [el("th", arm, scope="row"), *(el("td", text) for text in texts), el("td", badge(row.verdict))]
 
 
 def _stacked(main: str, small: str) -> Markup:
@@ -75,25 +77,24 @@ def _split(text: str) -> Markup:
 
 
 def decisions(view: SweepView) -> list[Markup]:
-    """What changed a run's fate, in the order of time; then all decisions run by run."""
+    """What changed a run's fate, in the order of time."""
     fateful = [
         (row, run)
         for run in view.runs
         for row in run.decisions
-        if row.decision.action in (Action.KILL, Action.EXTEND)
+        if changes_something(row.decision) and row.decision.cause is not Cause.BUDGET_REACHED
     ]
     fateful.sort(key=lambda pair: (pair[0].at, pair[0].decision_id))
     total = sum(len(run.decisions) for run in view.runs)
-    out = [
+    return [
         el(
             "p",
-            f"{num(total, 'decision')} on record, {len(fateful)} of them to kill or to extend. "
-            "Each was written down before it was acted on.",
+            f"{num(total, 'decision')} on record, {len(fateful)} of them listed here; all of them "
+            "stand with the runs below. Each was written down before it was acted on.",
             class_="note",
         ),
         el("ol", *(_fateful(row, run) for row, run in fateful), class_="timeline"),
     ]
-    return [*out, *(_all_of(run) for run in view.runs if run.decisions)]
 
 
 def _fateful(row: DecisionRow, run: RunView) -> Markup:
@@ -101,34 +102,11 @@ def _fateful(row: DecisionRow, run: RunView) -> Markup:
     title = el(
         "p",
         el("span", decision.action.value, class_=f"act {decision.action.value}"),
-        el("b", run.label),
-        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {decision.cause.value.replace('_', ' ')}"),
+        el("a", run.label, href=f"#{anchor(run.run_id)}"),
+        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {cause_text(decision)}"),
         class_="what",
     )
-    rests = [el("li", line) for line in evidence_lines(decision.evidence)]
-    return el("li", title, el("p", decision.reason), el("ul", *rests, class_="rests"))
-
-
-def _all_of(run: RunView) -> Markup:
-    last = run.decisions[-1].decision
-    rows = [
-        el(
-            "tr",
-            el("td", hours(row.decision.gpu_hours), class_="num"),
-            el("td", row.decision.action.value),
-            el("td", row.decision.cause.value.replace("_", " ")),
-            el("td", row.decision.reason),
-        )
-        for row in run.decisions
-    ]
-    head = el("tr", *(el("th", text) for text in ("GPU-hours", "action", "cause", "reason")))
-    summary = el(
-        "summary",
-        el("b", run.label),
-        f" {num(len(run.decisions), 'decision')}, the last: {last.action.value}",
-    )
-    table = el("table", el("thead", head), el("tbody", *rows), class_="log")
-    return el("details", summary, el("div", table, class_="scroll"))
+    return el("li", title, el("p", decision.reason))
 
 
 def method(found: Ceilings) -> list[Markup]:

@@ -20,7 +20,7 @@ from scalerl_lab.records import (
     RunStatus,
 )
 from scalerl_lab.report.words import hours
-from scalerl_lab.store import DecisionRow, Store, TrialRow
+from scalerl_lab.store import DecisionRow, OrderRow, Store, TrialRow
 
 DIVERGENCE = {
     Cause.NON_FINITE: "numbers became non-finite",
@@ -103,6 +103,8 @@ class SweepView:
     budget: Ledger
     pooled: dict[str, PooledCeiling]
     """Arm -> its ceiling over the seeds that have not diverged, from one joint fit; arms that have one."""
+    orders: tuple[OrderRow, ...] = ()
+    """What people ordered of it and its runs, oldest first."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -136,7 +138,8 @@ def view(store: Store, sweep_id: str) -> SweepView:
         ledger[row.run_id].append(row.entry)
     decisions, budget = store.decisions(sweep_id=sweep_id), store.budget(sweep_id)
     trials = {run.run_id: store.trials(run.run_id) for run in plan.runs}
-    return assemble(plan, store.run_states(sweep_id), decisions, ledger, budget, trials)
+    orders = store.orders(sweep_id)
+    return assemble(plan, store.run_states(sweep_id), decisions, ledger, budget, trials, orders)
 
 
 def assemble(
@@ -146,6 +149,7 @@ def assemble(
     ledger: Mapping[str, Sequence[LedgerEntry]],
     budget: Ledger,
     trials: Mapping[str, Sequence[TrialRow]] | None = None,
+    orders: Sequence[OrderRow] = (),
 ) -> SweepView:
     """A view of records, with the curves fitted together by the sweep's own rule, the diverged ones apart."""
     sweep = plan.sweep
@@ -169,7 +173,7 @@ def assemble(
         )
         for state in ordered
     )
-    return SweepView(plan, runs, budget, found.arms)
+    return SweepView(plan, runs, budget, found.arms, tuple(orders))
 
 
 def _kill(state: RunState, decisions: Sequence[DecisionRow]) -> Decision | None:

@@ -1,4 +1,4 @@
-"""Why a run was continued, killed, extended or finished: its decisions, and what each rests on."""
+"""Why a run was continued, killed, extended or finished: its story as text, and its decisions as JSON."""
 
 from __future__ import annotations
 
@@ -6,16 +6,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import RenderableType
-from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
-from scalerl_lab.records import Evidence, Fit, FitStatus, RunState
+from scalerl_lab.records import Evidence, Fit, FitStatus, RunState, RunStatus
 from scalerl_lab.report.export import interval_json
 from scalerl_lab.report.status import when
+from scalerl_lab.report.story import (
+    Effect,
+    Entry,
+    Kind,
+    Story,
+    by_order,
+    effect_text,
+    effects,
+    short_evidence,
+    tell,
+    untold_orders,
+)
+from scalerl_lab.report.story_picture import picture
+from scalerl_lab.report.story_plot import ForecastPlot
 from scalerl_lab.report.words import hours, num, probability, rate, signed, span80
-from scalerl_lab.store import DecisionRow, Store
+from scalerl_lab.store import DecisionRow, OrderRow, Store, TrialRow
 
-ACTION_STYLE = {"kill": "bold red", "extend": "bold green", "finish": "green", "continue": "bold"}
+ACTION_STYLE = {"kill": "bold red", "extend": "bold green", "revive": "bold green", "finish": "green"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,39 +61,129 @@ def cases(store: Store, run: str, sweep: str | None) -> list[Case]:
     return found
 
 
-def why_text(store: Store, run: str, sweep: str | None) -> list[RenderableType]:
-    """The decisions as sentences, each followed by the forecast it rests on."""
+def why_text(
+    store: Store, run: str, sweep: str | None, *, every: bool = False, plots: bool = True
+) -> list[RenderableType]:
+    """A run's story in each sweep that has it, with a plot of the forecast at what changed its fate.
+
+    Args:
+        store: where it is on record.
+        run: an id, the start of one, or arm:seed.
+        sweep: only what this sweep decided.
+        every: tell each decision to go on, instead of folding those that follow each other.
+        plots: whether to draw.
+
+    Raises:
+        NotFound: no such run, or no such sweep.
+    """
     out: list[RenderableType] = []
     for case in cases(store, run, sweep):
-        planned, state = case.state.planned, case.state
-        used = f"{hours(state.gpu_hours)} of {hours(state.granted_gpu_hours)} GPU-hours used"
-        out.append(
-            Text(
-                f"{planned.arm}:{planned.spec.seed}, run {planned.run_id} of sweep {case.sweep_id}: "
-                f"{state.status.value}, {used} (budget {hours(planned.budget_gpu_hours)}), "
-                f"{num(len(state.points), 'point')}, "
-                f"{num(state.trials, 'trial')}.",
-                style="bold",
-            )
-        )
-        if not case.decisions:
-            out.append(Text("Nothing has been decided on it yet."))
-        for row in case.decisions:
-            out += _decision(row)
-        out.append(Text(""))
+        trials = store.trials(case.state.planned.run_id)
+        orders = store.orders(case.sweep_id)
+        story = tell(case.sweep_id, case.state, case.decisions, trials, orders, folded=not every)
+        out += [*story_text(story, plots=plots), Text("")]
     return out
 
 
-def _decision(row: DecisionRow) -> list[RenderableType]:
-    decision = row.decision
-    head = Text(f"{hours(decision.gpu_hours)} GPU-hours, step {decision.step:,}: ")
-    head.append(decision.action.value, style=ACTION_STYLE.get(decision.action.value, ""))
-    head.append(f" ({decision.cause.value.replace('_', ' ')})  {when(row.at)} UTC", style="dim")
-    lines: list[RenderableType] = [Text(""), head, Padding(Text(decision.reason), (0, 0, 0, 2))]
-    lines += [Padding(Text(text, style="dim"), (0, 0, 0, 2)) for text in evidence_lines(decision.evidence)]
-    if row.acted_at is None:
-        lines.append(Padding(Text("Not carried out yet."), (0, 0, 0, 2)))
+def story_text(story: Story, *, plots: bool = True) -> list[RenderableType]:
+    """One story: where the run stands, then what happened, in the order of time."""
+    return [*_header(story), *_entries(story, plots=plots)]
+
+
+def _header(story: Story) -> list[RenderableType]:
+    planned, state = story.state.planned, story.state
+    used = f"{hours(state.gpu_hours)} of {hours(state.granted_gpu_hours)} GPU-hours used"
+    title = Text(
+        f"{story.label}, run {planned.run_id} of sweep {story.sweep_id}: "
+        f"{state.status.value}, {used} (budget {hours(planned.budget_gpu_hours)}), "
+        f"{num(len(state.points), 'point')}, {num(state.trials, 'trial')}.",
+        style="bold",
+    )
+    lines: list[RenderableType] = [title]
+    if planned.changes:
+        changed = "; ".join(f"{c.path}: {c.before} -> {c.after}" for c in planned.changes)
+        lines.append(Text(f"Differs from the control in {changed}."))
+    if state.reused:
+        lines.append(
+            Text("It was run for another sweep before; its points were there when this sweep began.")
+        )
+    if state.status is RunStatus.KILLED and story.effects:
+        at = story.effects[-1].row.decision.gpu_hours
+        if state.gpu_hours > at:
+            lines.append(
+                Text(f"Another sweep took it on from {hours(at)} GPU-hours, after this one stopped it.")
+            )
+    if not story.effects:
+        lines.append(Text(_undecided(state)))
     return lines
+
+
+def _undecided(state: RunState) -> str:
+    """Why nothing is on record yet."""
+    if state.status is RunStatus.PLANNED and not state.points:
+        return "Nothing has been decided on it yet: it has not started. lab sweep status shows what has."
+    if state.status is RunStatus.FAILED:
+        return "Nothing was decided on it: it failed before its first point."
+    return "Nothing has been decided on it yet: the first decision follows its first point."
+
+
+def _entries(story: Story, *, plots: bool) -> list[RenderableType]:
+    """Time, compute and what happened, in three columns; plots between them, as wide as there is room."""
+    out: list[RenderableType] = []
+    done = {effect.row.decision_id: effect for effect in story.effects}
+    grid = _grid()
+    for entry in story.entries:
+        at, first, last = when(entry.at)[5:], hours(entry.gpu_hours[0]), hours(entry.gpu_hours[1])
+        head = Text(entry.head, style=_style(entry))
+        grid.add_row(at, first if first == last else f"{first} to {last}", head)
+        for text in _under(entry, done, story):
+            grid.add_row("", "", text)
+        drawn = _plot(entry, story) if plots else None
+        if drawn is not None:
+            out += [grid, Text(""), drawn, Text("")]
+            grid = _grid()
+    if not story.entries:
+        return []
+    return [Text(f"Times are UTC, from {when(story.entries[0].at)[:10]}.", style="dim"), *out, grid]
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, min_width=14, style="dim")
+    grid.add_column(no_wrap=True, min_width=15, justify="right")
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _style(entry: Entry) -> str:
+    if entry.kind is not Kind.DECISION:
+        return "bold" if entry.kind is Kind.ORDER else ""
+    return ACTION_STYLE.get(entry.rows[-1].decision.action.value, "bold")
+
+
+def _under(entry: Entry, done: dict[int, Effect], story: Story) -> list[Text]:
+    """What stands under an entry's head: the sentence, what it rests on, what it did."""
+    lines = [Text(entry.text)]
+    if not entry.rows:
+        return lines
+    row = entry.rows[-1]
+    evidence = row.decision.evidence
+    if len(entry.rows) > 1:
+        short = short_evidence(evidence)
+        lines += [Text(f"The last: {short[:1].lower()}{short[1:]}", style="dim")] if short else []
+    else:
+        lines += [Text(line, style="dim") for line in evidence_lines(evidence)]
+    effect = effect_text(done[row.decision_id], story.state)
+    lines += [Text(effect)] if effect else []
+    lines += [Text("Not carried out yet.")] if row.acted_at is None else []
+    return lines
+
+
+def _plot(entry: Entry, story: Story) -> ForecastPlot | None:
+    if entry not in story.drawn:
+        return None
+    drawn = picture(entry.rows[-1].decision, story.state.points, story.state.planned.budget_gpu_hours)
+    return ForecastPlot(drawn) if drawn is not None else None
 
 
 def evidence_lines(evidence: Evidence) -> list[str]:
@@ -122,23 +226,63 @@ def fit_line(fit: Fit) -> str:
 
 
 def why_json(store: Store, run: str, sweep: str | None) -> list[dict[str, Any]]:
-    """The decisions for machines; keys are stable."""
-    return [
-        {
-            "run_id": case.state.planned.run_id,
-            "sweep_id": case.sweep_id,
-            "arm": case.state.planned.arm,
-            "seed": case.state.planned.spec.seed,
-            "status": case.state.status.value,
-            "gpu_hours": case.state.gpu_hours,
-            "granted_gpu_hours": case.state.granted_gpu_hours,
-            "decisions": [_decision_json(row) for row in case.decisions],
-        }
-        for case in cases(store, run, sweep)
-    ]
+    """Every decision for machines; keys are stable."""
+    found = []
+    for case in cases(store, run, sweep):
+        state = case.state
+        trials = store.trials(state.planned.run_id)
+        found.append(
+            {
+                "run_id": state.planned.run_id,
+                "sweep_id": case.sweep_id,
+                "arm": state.planned.arm,
+                "seed": state.planned.spec.seed,
+                "status": state.status.value,
+                "gpu_hours": state.gpu_hours,
+                "granted_gpu_hours": state.granted_gpu_hours,
+                "budget_gpu_hours": state.planned.budget_gpu_hours,
+                "trials": [_trial_json(trial) for trial in trials],
+                "orders": [
+                    order_json(row)
+                    for row in untold_orders(store.orders(case.sweep_id), state.planned.run_id)
+                ],
+                "decisions": [decision_json(effect) for effect in effects(state, case.decisions)],
+            }
+        )
+    return found
 
 
-def _decision_json(row: DecisionRow) -> dict[str, Any]:
+def _trial_json(trial: TrialRow) -> dict[str, Any]:
+    ended = trial.ended
+    return {
+        "trial": trial.started.trial,
+        "started_at": trial.started.at,
+        "resumed_step": trial.started.resumed_step,
+        "host": trial.started.host,
+        "ended_at": ended.at if ended is not None else None,
+        "end_reason": ended.reason.value if ended is not None else None,
+    }
+
+
+def order_json(row: OrderRow) -> dict[str, Any]:
+    """An order that no decision tells of; ``run_id`` is None for one to the whole sweep."""
+    order = row.order
+    return {
+        "order_id": row.order_id,
+        "run_id": order.run_id,
+        "kind": order.kind.value,
+        "to_gpu_hours": order.to_gpu_hours,
+        "by": order.by,
+        "why": order.why,
+        "at": order.at,
+        "settled_at": row.settled_at,
+        "refused": row.refused,
+    }
+
+
+def decision_json(effect: Effect) -> dict[str, Any]:
+    """One decision with all it rests on and what it did to its run's hours."""
+    row = effect.row
     decision, evidence = row.decision, row.decision.evidence
     return {
         "decision_id": row.decision_id,
@@ -148,8 +292,11 @@ def _decision_json(row: DecisionRow) -> dict[str, Any]:
         "gpu_hours": decision.gpu_hours,
         "action": decision.action.value,
         "cause": decision.cause.value,
+        "by": "order" if by_order(decision) else "rule",
         "reason": decision.reason,
         "granted_gpu_hours": decision.granted_gpu_hours,
+        "given_gpu_hours": effect.given_gpu_hours,
+        "saved_gpu_hours": effect.saved_gpu_hours,
         "evidence": {
             "fit": None if evidence.fit is None else _fit_json(evidence.fit),
             "forecast_gpu_hours": evidence.forecast.gpu_hours if evidence.forecast else None,

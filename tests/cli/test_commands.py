@@ -37,7 +37,7 @@ ALL = dict(commands(lab))
 def test_the_commands_are_these() -> None:
     assert sorted(ALL) == [
         "lab bench", "lab bench forecast", "lab bench published", "lab bench speed",
-        "lab bench sweeps", "lab fit", "lab report", "lab report ceilings", "lab sweep",
+        "lab bench sweeps", "lab decisions", "lab fit", "lab report", "lab report ceilings", "lab sweep",
         "lab sweep list", "lab sweep plan", "lab sweep run", "lab sweep status", "lab ui", "lab why",
     ]  # fmt: skip
 
@@ -72,6 +72,7 @@ def test_version(empty: Lab) -> None:
         ("sweep", "list"),
         ("sweep", "status"),
         ("why", "dapo_loss:0"),
+        ("decisions",),
         ("report", "ceilings", "--html", "x.html"),
     ],
 )
@@ -91,6 +92,9 @@ def test_without_any_sweep_there_is_a_sentence_and_no_folder(arguments: tuple[st
         (("sweep", "status", "loo_61k"), "loo_16k"),
         (("report", "ceilings", "loo_61k"), "loo_16k"),
         (("why", "dapo_loss:0", "--sweep", "loo_61k"), "loo_16k"),
+        (("decisions", "loo_61k"), "loo_16k"),
+        (("decisions", "--run", "dapo_los:0"), "dapo_loss:0"),
+        (("decisions", "--action", "kil"), "'kill'"),
         (("sweep", "plan", "loo_61k"), "loo_16k"),
         (("sweep", "plan", "no/such/file.yaml"), "no/such/file.yaml"),
         (("sweep", "plan", "loo_16k", "--profile", "lapdog"), "laptop"),
@@ -201,10 +205,35 @@ def test_status_and_list(full: Lab) -> None:
 def test_why(full: Lab) -> None:
     text = full("why", "dapo_loss:0").stdout
     assert "kill (ceiling below)" in text
+    assert "looks: nothing decided" in text
     assert "Forecast at 16,000 GPU-hours" in text
+    assert "control's ceiling less 0.02" in text
+    plain = full("why", "dapo_loss:0", "--no-plot").stdout
+    assert "control's ceiling less 0.02" not in plain
+    every = full("why", "dapo_loss:0", "--no-plot", "--all").stdout
+    assert "looks: nothing decided" not in every
+    assert every.count("continue (") == text.count("continue (") + int(text.split(" looks:")[0].split()[-1])
     (case,) = json.loads(full("why", "dapo_loss:0", "--json").stdout)
-    _documented(ALL["lab why"], case, case["decisions"][0])
+    _documented(ALL["lab why"], case, case["decisions"][0], case["trials"][0])
     assert full("why", case["run_id"][:8]).stdout == text
+
+
+def test_decisions(full: Lab) -> None:
+    text = full("decisions").stdout
+    # Eight arms and three seeds of the control: one killed, ten finished.
+    assert [text.count(f" {action} ") for action in ("kill", "finish", "extend")] == [1, 10, 0]
+    assert max(map(len, text.splitlines())) <= 100
+    document = json.loads(full("decisions", "--json").stdout)
+    (killed,) = json.loads(full("decisions", "--json", "--action", "kill").stdout)["decisions"]
+    assert killed in document["decisions"]
+    assert (killed["arm"], killed["gpu_hours"], killed["saved_gpu_hours"]) == ("dapo_loss", 8000.0, 8000.0)
+    assert document["saved_gpu_hours"] == 8000.0
+    _documented(ALL["lab decisions"], document)
+    (case,) = json.loads(full("why", "dapo_loss:0", "--json").stdout)
+    mine = json.loads(full("decisions", "--json", "--all", "--run", "dapo_loss:0").stdout)["decisions"]
+    extra = {"run_id", "arm", "seed", "budget_gpu_hours"}
+    assert [{k: v for k, v in row.items() if k not in extra} for row in mine] == case["decisions"]
+    assert "none of its" in full("decisions", "--action", "extend").stdout
 
 
 def test_ceilings_as_table_json_csv_and_page(full: Lab, tmp_path: Path) -> None:

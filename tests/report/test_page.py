@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib.resources import files
 from xml.etree import ElementTree
 
 import pytest
 
 from scalerl_lab.records import Action, RunState, RunStatus
+from scalerl_lab.report import story_svg
 from scalerl_lab.report.caveats import caveats
 from scalerl_lab.report.ceilings import Ceilings, ceilings
 from scalerl_lab.report.curves import HEIGHT, WIDTH
@@ -28,6 +30,10 @@ def parse(document: str) -> ElementTree.Element:
     return ElementTree.fromstring(document.removeprefix(start))
 
 
+def section(document: str, name: str) -> ElementTree.Element:
+    return next(e for e in parse(document).iter("section") if e.attrib.get("id") == name)
+
+
 def words(element: ElementTree.Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
@@ -35,16 +41,18 @@ def words(element: ElementTree.Element) -> str:
 def test_it_is_well_formed_with_one_of_each_anchor(document: str) -> None:
     anchors = [e.attrib["id"] for e in parse(document).iter() if "id" in e.attrib]
     assert len(anchors) == len(set(anchors))
-    assert {"found", "differences", "curves", "numbers", "compute", "decisions", "caveats", "method"} <= set(
-        anchors
-    )
+    sections = {"found", "differences", "curves", "numbers", "compute", "decisions", "stories", "caveats"}
+    assert sections | {"method"} <= set(anchors)
 
 
 def test_it_asks_the_network_for_nothing(document: str) -> None:
     assert not re.search(r"https?:|//[a-z]|@import|url\(", document)
     root = parse(document)
     assert not [e for e in root.iter() if e.tag in {"link", "img", "iframe", "object"}]
-    assert not [e for e in root.iter() if {"src", "href"} & set(e.attrib)]
+    assert not [e for e in root.iter() if "src" in e.attrib]
+    links = {e.attrib["href"] for e in root.iter() if "href" in e.attrib}
+    assert links
+    assert links <= {f"#{e.attrib['id']}" for e in root.iter() if "id" in e.attrib}
 
 
 def test_it_says_every_verdict_and_every_decision(document: str, seen: SweepView, found: Ceilings) -> None:
@@ -69,7 +77,7 @@ def test_kills_and_extensions_are_told_in_the_order_of_time(document: str, seen:
 
 
 def test_a_drawing_per_arm_with_every_point_of_it(document: str, seen: SweepView, found: Ceilings) -> None:
-    figures = list(parse(document).iter("figure"))
+    figures = list(section(document, "curves").iter("figure"))
     assert len(figures) == len(found.arms)
     for figure, row in zip(figures, found.arms, strict=True):
         drawn = [e for e in figure.iter("circle") if e.attrib["class"] == "hit"]
@@ -80,12 +88,54 @@ def test_a_drawing_per_arm_with_every_point_of_it(document: str, seen: SweepView
 
 
 def test_nothing_is_drawn_outside_its_frame(document: str) -> None:
-    for figure in parse(document).iter("figure"):
-        for path in figure.iter("path"):
+    for name, width, height in (("curves", WIDTH, HEIGHT), ("stories", story_svg.WIDTH, story_svg.HEIGHT)):
+        paths = [path for figure in section(document, name).iter("figure") for path in figure.iter("path")]
+        assert paths
+        for path in paths:
             if path.attrib["class"] == "killed":
                 continue
             pairs = re.findall(r"(-?[\d.]+),(-?[\d.]+)", path.attrib["d"])
-            assert all(0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT for x, y in pairs)
+            assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in pairs)
+
+
+def test_every_run_has_its_story_with_the_forecast_of_then(document: str, seen: SweepView) -> None:
+    articles = list(section(document, "stories").iter("article"))
+    assert [article.attrib["id"] for article in articles] == [f"story-{run.run_id}" for run in seen.runs]
+    for article, run in zip(articles, seen.runs, strict=True):
+        turns = [d.decision for d in run.decisions if d.decision.action is not Action.CONTINUE]
+        figures = list(article.iter("figure"))
+        assert len(figures) == len(turns)
+        for figure, decision in zip(figures, turns, strict=True):
+            drawn = [e.attrib["class"] for e in figure.iter("circle") if e.attrib["class"] != "hit"]
+            known = [p for p in run.points if p.step <= decision.step]
+            # Points below the frame are those before the fitted window, where the curve has hardly begun.
+            assert len(known) - 2 <= drawn.count("pt") <= len(known)
+            assert drawn.count("pt out") == len(run.points) - len(known)
+    killed = next(a for a, run in zip(articles, seen.runs, strict=True) if run.label == "dapo_loss:0")
+    (band,) = [e for e in killed.iter("path") if e.attrib["class"] == "band80"]
+    assert [e for e in killed.iter("line") if e.attrib["class"] == "reference"]
+    assert "Saved: 8,800 of the 16,000 GPU-hours granted to it." in words(killed)
+    # The band's far end is the recorded interval: [.., ..] at the budget, the right edge of the frame.
+    ends = [pair for pair in band.attrib["d"].strip("MZ").split("L") if pair.startswith("464.0,")]
+    assert len(ends) == 2
+
+
+def test_an_arm_leads_to_the_story_of_its_first_run(document: str, seen: SweepView) -> None:
+    first = {run.state.planned.arm: run.run_id for run in reversed(seen.runs)}
+    for name in ("found", "numbers"):
+        links = {words(e): e.attrib["href"] for e in section(document, name).iter("a")}
+        assert links.keys() - {"control"} == first.keys() - {"control"}
+        assert all(links[arm] == f"#story-{first[arm]}" for arm in links)
+
+
+def test_every_colour_has_a_light_and_a_dark_value() -> None:
+    style = files("scalerl_lab.report").joinpath("page.css").read_text(encoding="utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    colour = r"--([\w-]+): #"
+    assert set(re.findall(colour, light)) == set(re.findall(colour, dark))
+    assert set(re.findall(r"var\(--([\w-]+)\)", style)) <= set(re.findall(r"--([\w-]+):", light))
+    # Outside of the two lists no colour is written out, or it would be wrong in one of them.
+    assert not re.findall(r"#[0-9a-f]{3,6}\b", style.replace(light, "").replace(dark, ""))
 
 
 def test_caveats_are_those_of_this_sweep(document: str, seen: SweepView, found: Ceilings) -> None:

@@ -63,7 +63,7 @@ def test_the_list_of_sweeps(store: Store, sim: Sim) -> None:
 
 
 def test_why_tells_every_decision_with_what_it_rests_on(store: Store, sim: Sim) -> None:
-    text = " ".join(printed(*why_text(store, "dapo_loss:0", None)).split())
+    text = " ".join(printed(*why_text(store, "dapo_loss:0", None, every=True)).split())
     run_id = next(s.planned.run_id for s in sim.states if s.planned.arm == "dapo_loss")
     rows = [d for d in sim.decisions if d.decision.run_id == run_id]
     for row in rows:

@@ -1,0 +1,250 @@
+"""What became of a run and why, in the order of time: its trials, what was decided, and what that did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scalerl_lab.decide import account_of
+from scalerl_lab.records import Action, Cause, Decision, EndReason, Evidence, OrderKind, RunState
+from scalerl_lab.report.words import hours, num, probability, rate, signed, span80
+from scalerl_lab.store import DecisionRow, OrderRow, TrialRow
+
+_TOLD_BY_DECISIONS = frozenset({OrderKind.KILL, OrderKind.EXTEND, OrderKind.REVIVE, OrderKind.CANCEL})
+
+
+class Kind(StrEnum):
+    """What an entry of a story tells of."""
+
+    TRIAL = "trial"
+    """A trial began, or one ended otherwise than by using its grant or being told to stop."""
+    LOOKS = "looks"
+    """Decisions to go on, one after the other."""
+    DECISION = "decision"
+    """One decision."""
+    ORDER = "order"
+    """A person's order that no decision tells of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened, or several of the same kind told as one."""
+
+    kind: Kind
+    at: float
+    """Seconds since the epoch; of several, the last."""
+    gpu_hours: tuple[float, float]
+    """Compute of the first and the last."""
+    head: str
+    text: str
+    rows: tuple[DecisionRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A decision with what it did to a run's hours."""
+
+    row: DecisionRow
+    saved_gpu_hours: float
+    """Of what was granted, not spent because of it; 0 where a later decision let the run go on."""
+    given_gpu_hours: float
+    """Granted by it, beyond what was granted before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A run in one sweep, from its first trial to what was decided last."""
+
+    sweep_id: str
+    state: RunState
+    entries: tuple[Entry, ...]
+    effects: tuple[Effect, ...]
+    """Every decision, oldest first."""
+
+    @property
+    def label(self) -> str:
+        """Arm and seed, as people name a run."""
+        return label_of(self.state)
+
+    @property
+    def drawn(self) -> tuple[Entry, ...]:
+        """Entries whose picture tells something: decisions that changed something, else the newest look."""
+        decided = tuple(entry for entry in self.entries if entry.kind is Kind.DECISION)
+        return decided or tuple(entry for entry in self.entries if entry.kind is Kind.LOOKS)[-1:]
+
+
+def label_of(state: RunState) -> str:
+    """Arm and seed of a run, as people name it."""
+    return f"{state.planned.arm}:{state.planned.spec.seed}"
+
+
+def changes_something(decision: Decision) -> bool:
+    """Whether a decision did more than to let a run go on by the rule."""
+    return decision.action is not Action.CONTINUE or by_order(decision)
+
+
+def by_order(decision: Decision) -> bool:
+    """Whether a person decided, not the rule."""
+    return decision.cause is Cause.ORDERED
+
+
+def effects(state: RunState, rows: Sequence[DecisionRow]) -> list[Effect]:
+    """What each decision on a run did to its hours.
+
+    Args:
+        state: the run.
+        rows: its decisions, oldest first.
+    """
+    found: list[Effect] = []
+    granted = state.planned.budget_gpu_hours
+    unused = account_of(state, ()).hours.saved
+    for row in rows:
+        decision = row.decision
+        stopped = decision.action in (Action.KILL, Action.FINISH)
+        saved = unused if stopped and row is rows[-1] else 0.0
+        given = decision.granted_gpu_hours - granted
+        granted = max(granted, decision.granted_gpu_hours)
+        found.append(Effect(row, max(0.0, saved), max(0.0, given)))
+    return found
+
+
+def tell(
+    sweep_id: str,
+    state: RunState,
+    rows: Sequence[DecisionRow],
+    trials: Sequence[TrialRow] = (),
+    orders: Sequence[OrderRow] = (),
+    *,
+    folded: bool = True,
+) -> Story:
+    """A run's story.
+
+    Args:
+        sweep_id: the sweep whose decisions are told.
+        state: the run.
+        rows: what the sweep decided on it, oldest first.
+        trials: its attempts; of a reused run those of another sweep are among them.
+        orders: what people ordered of the sweep and its runs.
+        folded: tell decisions that changed nothing as one, where they follow each other.
+    """
+    told: list[Entry] = []
+    for row in rows:
+        told += [_looks([row]) if not changes_something(row.decision) else _decided(row)]
+    ordered = [_ordered(state, row) for row in untold_orders(orders, state.planned.run_id)]
+    # A trial that ends by a decision ends after it, so equal times keep this order.
+    told = sorted([*told, *ordered, *_tried(state, trials)], key=lambda entry: entry.at)
+    return Story(sweep_id, state, tuple(_fold(told) if folded else told), tuple(effects(state, rows)))
+
+
+def untold_orders(orders: Sequence[OrderRow], run_id: str | None = None) -> list[OrderRow]:
+    """Orders that no decision tells of: those that only set a state, were refused, or wait.
+
+    Args:
+        orders: orders to a sweep and its runs.
+        run_id: leave out those to other runs.
+    """
+    return [
+        row
+        for row in orders
+        if (run_id is None or row.order.run_id in (None, run_id))
+        and (not row.in_force or row.order.kind not in _TOLD_BY_DECISIONS)
+    ]
+
+
+def order_text(row: OrderRow) -> tuple[str, str]:
+    """(what was ordered and what came of it, who ordered it and why)."""
+    order = row.order
+    what = order.kind.value.replace("_", " ") + ("" if order.run_id is not None else " of the whole sweep")
+    to = f" to {hours(order.to_gpu_hours)} GPU-hours" if order.to_gpu_hours is not None else ""
+    text = f"By {order.by}: {order.why.strip().rstrip('.')}."
+    if row.refused is not None:
+        return f"{what}{to}: ordered, but refused", f"{text} Refused: {row.refused.strip().rstrip('.')}."
+    if row.settled_at is None:
+        return f"{what}{to}: ordered", f"{text} It waits for the sweep's driver: lab sweep run."
+    return f"{what}{to}: ordered", text
+
+
+def _ordered(state: RunState, row: OrderRow) -> Entry:
+    at = max((point.gpu_hours for point in state.points if point.at <= row.order.at), default=0.0)
+    return Entry(Kind.ORDER, row.order.at, (at, at), *order_text(row))
+
+
+def _fold(told: Sequence[Entry]) -> list[Entry]:
+    found: list[Entry] = []
+    for entry in told:
+        if found and entry.kind is Kind.LOOKS and found[-1].kind is Kind.LOOKS:
+            found[-1] = _looks([*found[-1].rows, *entry.rows])
+        else:
+            found.append(entry)
+    return found
+
+
+def _looks(rows: Sequence[DecisionRow]) -> Entry:
+    first, last = rows[0].decision, rows[-1].decision
+    if len(rows) == 1:
+        head, text = f"{last.action.value} ({cause_text(last)})", last.reason
+    else:
+        causes = Counter(cause_text(row.decision) for row in rows)
+        each = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
+        head = f"{num(len(rows), 'look')}: nothing decided"
+        text = f"{each[:1].upper()}{each[1:]}." if len(causes) > 1 else f"All {each.rpartition(' ')[0]}."
+    return Entry(Kind.LOOKS, rows[-1].at, (first.gpu_hours, last.gpu_hours), head, text, tuple(rows))
+
+
+def _decided(row: DecisionRow) -> Entry:
+    decision = row.decision
+    head = f"{decision.action.value} ({cause_text(decision)})"
+    at = (decision.gpu_hours, decision.gpu_hours)
+    return Entry(Kind.DECISION, row.at, at, head, decision.reason, (row,))
+
+
+def _tried(state: RunState, trials: Sequence[TrialRow]) -> list[Entry]:
+    """Trials that began, and those that failed; compute is that of the last point then."""
+    found: list[Entry] = []
+    for trial in trials:
+        started, ended = trial.started, trial.ended
+        at = _used(state, started.resumed_step)
+        whence = f"from its checkpoint at step {started.resumed_step:,}" if started.resumed_step else ""
+        text = f"Trial {started.trial} on {started.host}{', ' if whence else ''}{whence}."
+        head = "went on" if started.resumed_step else "started"
+        found.append(Entry(Kind.TRIAL, started.at, (at, at), head, text))
+        if ended is not None and ended.reason not in (EndReason.GRANT_REACHED, EndReason.STOPPED):
+            detail = f": {ended.detail.strip().rstrip('.')}" if ended.detail.strip() else ""
+            text = f"Trial {started.trial} ended at step {ended.step:,}{detail}."
+            at = ended.gpu_hours
+            found.append(Entry(Kind.TRIAL, ended.at, (at, at), ended.reason.value.replace("_", " "), text))
+    return found
+
+
+def _used(state: RunState, step: int) -> float:
+    return max((point.gpu_hours for point in state.points if point.step <= step), default=0.0)
+
+
+def cause_text(decision: Decision) -> str:
+    """A cause in words."""
+    return decision.cause.value.replace("_", " ")
+
+
+def effect_text(effect: Effect, state: RunState) -> str:
+    """What a decision did to the run's hours, as a sentence; empty where it did nothing to them."""
+    if effect.saved_gpu_hours > 0.0:
+        granted = hours(state.granted_gpu_hours)
+        return f"Saved: {hours(effect.saved_gpu_hours)} of the {granted} GPU-hours granted to it."
+    if effect.given_gpu_hours > 0.0:
+        return f"Given: {hours(effect.given_gpu_hours)} GPU-hours beyond what it had."
+    return ""
+
+
+def short_evidence(evidence: Evidence) -> str:
+    """Ceiling, difference and probability in one line; empty where there is no ceiling."""
+    fit = evidence.fit
+    if fit is None or fit.ceiling is None:
+        return ""
+    text = f"Ceiling {rate(fit.ceiling.median)} {span80(fit.ceiling)}"
+    if evidence.difference is not None:
+        text += f", difference {signed(evidence.difference.median)}"
+    if evidence.probability_below is not None and evidence.margin is not None:
+        text += f", P(below by more than {evidence.margin:g}) {probability(evidence.probability_below)}"
+    return text + "."

@@ -1,0 +1,112 @@
+"""What is told of a run, in which order, and what each decision did to its hours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scalerl_lab.records import Action, Cause, EndReason, OrderKind, RunStatus, TrialEnded
+from scalerl_lab.report.story import Kind, changes_something, effects, tell, untold_orders
+from tests.report.told import BEGAN, BUDGET, decided, looks_and_kill, ordered, run, trial
+
+
+def test_looks_between_are_told_as_one() -> None:
+    story = tell("loo-1", run(), looks_and_kill(), [trial(1, BEGAN)])
+    began, looks, kill = story.entries
+    assert (began.kind, began.head, began.text) == (Kind.TRIAL, "started", "Trial 1 on host.")
+    assert (looks.kind, looks.head) == (Kind.LOOKS, "3 looks: nothing decided")
+    assert looks.text == "Not identified 2, within margin 1."
+    assert looks.gpu_hours == (1000.0, 4000.0)
+    assert (kill.kind, kill.head) == (Kind.DECISION, "kill (ceiling below)")
+    assert kill.text.startswith("The ceiling 0.600 lies below")
+    assert story.drawn == (kill,)
+
+
+def test_all_tells_each_look_with_its_sentence() -> None:
+    story = tell("loo-1", run(), looks_and_kill(), folded=False)
+    assert [entry.text for entry in story.entries[:3]] == ["Sentence 1.", "Sentence 2.", "Sentence 3."]
+    assert [entry.head for entry in story.entries][2] == "continue (within margin)"
+
+
+def test_looks_of_one_cause_say_it_once() -> None:
+    story = tell("loo-1", run(), looks_and_kill()[:2])
+    assert story.entries[0].text == "All not identified."
+    assert story.drawn == story.entries
+
+
+def test_a_failure_stands_between_the_looks_it_came_between() -> None:
+    failed = TrialEnded(1, BEGAN + 100.0, 12, 1200.0, EndReason.FAILED, "CUDA out of memory.")
+    trials = [trial(1, BEGAN, ended=failed), trial(2, BEGAN + 110.0, resumed_step=10)]
+    story = tell("loo-1", run(), looks_and_kill(), trials)
+    assert [entry.head for entry in story.entries] == [
+        "started",
+        "continue (not identified)",
+        "failed",
+        "went on",
+        "2 looks: nothing decided",
+        "kill (ceiling below)",
+    ]
+    assert story.entries[2].text == "Trial 1 ended at step 12: CUDA out of memory."
+    assert story.entries[3].text == "Trial 2 on host, from its checkpoint at step 10."
+    assert story.entries[3].gpu_hours == (1000.0, 1000.0)
+
+
+@pytest.mark.parametrize("reason", [EndReason.GRANT_REACHED, EndReason.STOPPED])
+def test_an_end_that_a_decision_tells_of_is_not_told_twice(reason: EndReason) -> None:
+    ended = TrialEnded(1, BEGAN + 600.0, 80, 8000.0, reason)
+    assert len(tell("loo-1", run(), looks_and_kill(), [trial(1, BEGAN, ended=ended)]).entries) == 3
+
+
+def test_a_kill_saves_what_is_left_of_the_grant() -> None:
+    # 8,000 of 16,000 GPU-hours are used.
+    found = effects(run(), looks_and_kill())
+    assert [effect.saved_gpu_hours for effect in found] == [0.0, 0.0, 0.0, 8000.0]
+    assert [effect.given_gpu_hours for effect in found] == [0.0] * 4
+
+
+def test_a_kill_that_was_taken_back_saves_nothing() -> None:
+    rows = [*looks_and_kill(), decided(5, 8000.0, Action.REVIVE, Cause.ORDERED)]
+    assert [e.saved_gpu_hours for e in effects(run(RunStatus.RUNNING), rows)] == [0.0] * 5
+    again = [*rows, decided(6, 8000.0, Action.KILL, Cause.ORDERED)]
+    assert [e.saved_gpu_hours for e in effects(run(), again)] == [0.0] * 5 + [8000.0]
+
+
+def test_extensions_give_what_comes_on_top() -> None:
+    rows = [
+        decided(1, 4000.0, Action.EXTEND, Cause.ORDERED, granted=BUDGET + 2400.0),
+        decided(2, 6000.0, granted=BUDGET + 2400.0),
+        decided(3, 8000.0, Action.EXTEND, Cause.QUESTION_OPEN, granted=BUDGET + 4000.0),
+    ]
+    found = effects(run(RunStatus.RUNNING, granted=BUDGET + 4000.0), rows)
+    assert [effect.given_gpu_hours for effect in found] == [2400.0, 0.0, 1600.0]
+
+
+def test_what_changes_something() -> None:
+    going_on = decided(1, 1000.0).decision
+    assert not changes_something(going_on)
+    assert changes_something(replace(going_on, cause=Cause.ORDERED))
+    assert changes_something(replace(going_on, action=Action.FINISH))
+
+
+def test_orders_that_no_decision_tells_of() -> None:
+    orders = [
+        ordered(OrderKind.PIN),
+        ordered(OrderKind.PAUSE, run_id=None, settled=False),
+        ordered(OrderKind.KILL),
+        ordered(OrderKind.REVIVE, refused="d is running"),
+        ordered(OrderKind.UNPIN, run_id="other"),
+    ]
+    told = tell("loo-1", run(), looks_and_kill(), orders=orders).entries
+    found = [(entry.head, entry.text, entry.gpu_hours[0]) for entry in told if entry.kind is Kind.ORDER]
+    # Five minutes after the beginning the point at 4,000 GPU-hours was the newest.
+    assert found == [
+        ("pin: ordered", "By ada@lab: a hunch.", 4000.0),
+        (
+            "pause of the whole sweep: ordered",
+            "By ada@lab: a hunch. It waits for the sweep's driver: lab sweep run.",
+            4000.0,
+        ),
+        ("revive: ordered, but refused", "By ada@lab: a hunch. Refused: d is running.", 4000.0),
+    ]
+    assert len(untold_orders(orders)) == 4
