@@ -269,7 +269,7 @@ class Driver:
 
     def _settle(self, run: DrivenRun) -> None:
         """Do what the last decision says, once; whatever was done already is left alone."""
-        if run.awaits_verdict or run.job is not None or run.over:
+        if run.over:
             return
         if run.condemned:
             self._take_down(run)
@@ -278,7 +278,7 @@ class Driver:
             if run.ordered_down_at is None:
                 run.folder.write_orders(_NOTHING_MORE)
                 run.ordered_down_at = self.clock()
-        elif run.ending:
+        elif run.ending and run.job is None:
             self._close(run, RunStatus.FINISHED)
 
     def _take_down(self, run: DrivenRun) -> None:
@@ -374,7 +374,6 @@ class Driver:
         run.live, run.ended = True, None
         run.ordered_down_at = run.stop_ordered_at = None
         run.folder.write_orders(Orders(run.state.granted_gpu_hours))
-        self._mark_acted(run, Action.EXTEND, Action.REVIVE)
         self.launcher.start(
             TrialRequest(
                 run_id=run.run_id,
@@ -386,6 +385,7 @@ class Driver:
                 label=run.label,
             )
         )
+        self._mark_acted(run, Action.EXTEND, Action.REVIVE)
         return True
 
     def _reap(self, over: TrialOver) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scalerl_lab.decide import InForce, Ledger, check_order, decisions_of, in_force
@@ -39,29 +39,28 @@ class OrderDesk:
         """Whether an order waits to be settled."""
         return bool(self._store.waiting_orders(self._plan.sweep_id))
 
-    def settle(self, states: Callable[[], Sequence[RunState]], ledger: Callable[[], Ledger]) -> list[Settled]:
+    def settle(
+        self, states: Callable[[], Sequence[RunState]], ledger: Callable[[], Ledger]
+    ) -> Iterator[Settled]:
         """Settle what waits, oldest first.
 
         Args:
-            states: where every run stands; asked again after each order.
+            states: where every run stands; asked anew for each order.
             ledger: the sweep's ledger at that moment.
 
-        Returns:
-            What was settled by this call.
+        Yields:
+            Each order that this call settled; the caller follows it before the next one is settled.
         """
-        done = []
         for row in self._store.waiting_orders(self._plan.sweep_id):
-            order = row.order
-            runs = states()
+            order, runs = row.order, states()
             try:
                 check_order(order, runs, ledger(), self.force)
             except LabError as error:
                 self._store.refuse(row.order_id, str(error))
-                done.append(Settled(order, (), str(error)))
+                yield Settled(order, (), str(error))
                 continue
             decisions = decisions_of(order, runs)
             if self._store.carry_out(row.order_id, decisions):
                 self._carried_out.append(order)
                 self.force = in_force(self._carried_out, self._plan.sweep_gpu_hours)
-                done.append(Settled(order, tuple(decisions), None))
-        return done
+                yield Settled(order, tuple(decisions), None)
