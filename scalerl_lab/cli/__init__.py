@@ -1,8 +1,9 @@
 """The command ``lab``: parse, call one function, print.
 
 Files: ``group`` how failures become messages and exit codes; ``places`` the store that commands read;
-``sweep``, ``why``, ``report``, ``fit``, ``bench`` (with ``bench_sweeps``) and ``ui`` a command or a group of
-them each.
+``sweep``, ``run``, ``decisions``, ``why``, ``report``, ``fit``, ``replay``, ``bench`` (with
+``bench_sweeps`` and ``bench_decide``) and ``ui`` a command or a group of them each; ``rules`` how rules of
+stopping are named.
 
 Exit codes: 0 done, 1 a run failed for good, 2 what was asked for is wrong (nothing was created), 3 compute
 is lacking, 4 the store or a lock, 130 interrupted. Output goes to stdout, failures to stderr; nothing ever
@@ -17,10 +18,14 @@ from __future__ import annotations
 import click
 
 from scalerl_lab.cli.bench import bench_commands
+from scalerl_lab.cli.bench_decide import decide_command
 from scalerl_lab.cli.bench_sweeps import published_command, speed_command, sweeps_command
+from scalerl_lab.cli.decisions import decisions_command
 from scalerl_lab.cli.fit import fit_command
 from scalerl_lab.cli.group import LabGroup
+from scalerl_lab.cli.replay import replay_command, simulate_command
 from scalerl_lab.cli.report import report_commands
+from scalerl_lab.cli.run import run_commands
 from scalerl_lab.cli.sweep import sweep_commands
 from scalerl_lab.cli.ui import ui_command
 from scalerl_lab.cli.why import why_command
@@ -35,8 +40,12 @@ def lab() -> None:
     lab sweep plan sweeps/loo_16k.yaml     what would run, and what it costs
     lab sweep run sweeps/loo_16k.yaml      run it, or go on with it
     lab report ceilings                    what was found
+    lab decisions                          every decision that changed something
     lab why dapo_loss:0                    why a run was stopped or extended
+    lab run kill dapo_loss:0 --why TEXT    an order to a run while its sweep goes on
     lab fit points.csv                     learning curves of any CSV file, fitted and forecast
+    lab replay points.csv --rule asha      what a rule would have saved, and killed, on runs on record
+    lab simulate --kind worse_arms         the same where the truth is known
     lab bench forecast DIR                 how good the forecasts are on curves whose end is known
 
     Where a sweep is optional, the newest is meant; SWEEP is an id, the start of one, or a name.
@@ -46,9 +55,20 @@ def lab() -> None:
     """
 
 
-for measure in (sweeps_command, published_command, speed_command):
+for measure in (sweeps_command, published_command, speed_command, decide_command):
     bench_commands.add_command(measure)
-for command in (sweep_commands, why_command, report_commands, fit_command, bench_commands, ui_command):
+for command in (
+    sweep_commands,
+    run_commands,
+    decisions_command,
+    why_command,
+    report_commands,
+    fit_command,
+    bench_commands,
+    replay_command,
+    simulate_command,
+    ui_command,
+):
     lab.add_command(command)
 
 

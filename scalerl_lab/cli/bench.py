@@ -86,9 +86,9 @@ def forecast_command(
     if save is not None:
         import json
 
-        _write(save, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        write_file(save, json.dumps(document, indent=2, allow_nan=False) + "\n")
     if details is not None:
-        _write(details, forecast_csv(bench))
+        write_file(details, forecast_csv(bench))
     if as_json:
         print_json(document)
     else:
@@ -116,7 +116,8 @@ def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
     click.echo(err=True)
 
 
-def _write(file: Path, text: str) -> None:
+def write_file(file: Path, text: str) -> None:
+    """Write a text where a person wants it, and say so on stderr."""
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -24,7 +24,7 @@ from scalerl_lab.decide.recorded import SAME, Recorded
 from scalerl_lab.decide.replay import Asked, Move, Order
 from scalerl_lab.fit import SweepRun, paper_fit
 from scalerl_lab.fit.published import BASE_R0
-from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState
+from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState, RunStatus
 
 _MOVES = {
     Action.CONTINUE: Move.CONTINUE,
@@ -101,7 +101,16 @@ class Forecast(InTurn):
             ),
             control=self.recorded.control,
             free_gpu_hours=asked.ledger.free,
+            rivals=tuple(run.planned.run_id for run in asked.runs if self._is_rival(run, asked.run)),
         )
+
+    def _is_rival(self, run: RunState, asked: RunState) -> bool:
+        """Whether another run may still be extended."""
+        extension = self.recorded.sweep.rule.extension
+        budget = run.planned.budget_gpu_hours
+        granted = run.granted_gpu_hours + extension.step_fraction * budget
+        room = granted <= extension.max_factor * budget * (1.0 + SAME)
+        return run is not asked and room and run.status in (RunStatus.RUNNING, RunStatus.FINISHED)
 
     def _is_asked(self, asked: Asked) -> bool:
         if self.every is None or asked.at_end or passes(asked.run, self.every):

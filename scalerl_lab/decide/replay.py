@@ -157,7 +157,8 @@ class _Run:
     """Clock at which compute 0 would have been, had it held this slot from its start; None: no slot."""
     generation: int = 0
     """Events of earlier slots are void."""
-    judged_free: float = -1.0
+    judged: tuple[float, int] = (-1.0, 0)
+    """Free hours, and runs under way, when it was last asked about."""
     state_of: RunState | None = None
 
     @property
@@ -325,22 +326,24 @@ class _Replay:
         run.status = RunStatus.KILLED if move is Move.KILL else RunStatus.FINISHED
         run.slot_since, run.paused, run.move, run.cause = None, False, move, cause
         self._changed(run)
-        run.judged_free = self._ledger().free
+        run.judged = self._ledger().free, self._live()
         for order in self.policy.over(run.record.run_id):
             self._obey(order)
 
     def _reconsider(self) -> None:
-        """Ask again about runs that ended at their grant while hours lacked, once more hours are free."""
+        """Ask again about runs that ended at their grant, once hours are freed or others want none."""
         if not self.policy.promises:
             return
         for run in self.runs.values():
             ended = run.status is RunStatus.FINISHED and run.at_end and run.seen < len(run.record.points)
-            if ended and self._ledger().free > run.judged_free * (1.0 + SAME) + SAME:
-                run.judged_free = self._ledger().free
-                self.asked += 1
-                for order in self.policy.answer(self._question(run)):
-                    if order.move is Move.EXTEND:
-                        self._obey(order)
+            free, live = self._ledger().free, self._live()
+            if not ended or (free <= run.judged[0] * (1.0 + SAME) + SAME and live >= run.judged[1]):
+                continue
+            run.judged = free, live
+            self.asked += 1
+            for order in self.policy.answer(self._question(run)):
+                if order.move is Move.EXTEND:
+                    self._obey(order)
 
     def _changed(self, run: _Run) -> None:
         run.state_of = self.known = None
@@ -371,6 +374,7 @@ def replay(
     *,
     slots: int | None = None,
     cap_gpu_hours: float | None = None,
+    grant_share: float | None = None,
 ) -> Replayed:
     """Run a sweep on record under a policy.
 
@@ -379,6 +383,7 @@ def replay(
         policy: a new object; it may keep what it has seen.
         slots: runs that advance at a time; None: as many as there are runs, in lock-step.
         cap_gpu_hours: for all runs together; None: the sweep's own, else the sum of the budgets.
+        grant_share: of its budget, what each run is granted at first; the rest is for extensions. None: all.
 
     Raises:
         ValueError: a number of slots or a cap that is not above 0, or a run without a trained point.
@@ -392,7 +397,7 @@ def replay(
     if empty:
         raise ValueError(f"no trained point of {', '.join(empty)}")
     runs = {
-        run.run_id: _Run(run, place, run.reached(run.planned.budget_gpu_hours))
+        run.run_id: _Run(run, place, run.reached((grant_share or 1.0) * run.planned.budget_gpu_hours))
         for place, run in enumerate(recorded.runs)
     }
     return _Replay(recorded, policy, slots or len(runs), cap, runs).run()

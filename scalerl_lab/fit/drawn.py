@@ -69,14 +69,25 @@ def draw_sweep(
     rng: np.random.Generator,
     *,
     budget_gpu_hours: float = BUDGET_GPU_HOURS,
+    longest_gpu_hours: float | None = None,
     noise: Noise = NOISE,
     spread: SeedSpread = SPREAD,
 ) -> SimulatedSweep:
-    """A sweep of any kind: its arms first, where they are drawn, then its curves."""
+    """A sweep of any kind: its arms first, where they are drawn, then its curves.
+
+    Args:
+        kind: what sweep.
+        rng: a generator.
+        budget_gpu_hours: by which arms are drawn, and up to which the runs go.
+        longest_gpu_hours: up to which they go where that is not the budget: what extensions would bring.
+        noise: about the curves.
+        spread: between seeds of an arm.
+    """
+    last = budget_gpu_hours if longest_gpu_hours is None else longest_gpu_hours
     if isinstance(kind, SweepKind):
-        return simulate_sweep(kind, rng, budget_gpu_hours=budget_gpu_hours, noise=noise, spread=spread)
+        return simulate_sweep(kind, rng, budget_gpu_hours=last, noise=noise, spread=spread)
     arms = draw_arms(kind, rng, budget_gpu_hours=budget_gpu_hours)
-    return simulate_arms(arms, rng, budget_gpu_hours=budget_gpu_hours, noise=noise, spread=spread)
+    return simulate_arms(arms, rng, budget_gpu_hours=last, noise=noise, spread=spread)
 
 
 def draw_arms(

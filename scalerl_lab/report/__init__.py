@@ -7,6 +7,7 @@
                 ``markup``, page.css, page.js
     fit_plot    one run's fit as a picture, for MLflow
     forecasts   a folder: curves of any file, read, fitted, forecast and shown, for ``lab fit``
+    replayed    a replay as a table and as JSON; ``replay_source`` curves of a file or sweep to be replayed
     bench       a folder: how good forecasts are, on real curves and where the answer is known
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
     story       a run from its first trial to what was decided last; ``why`` tells it in a terminal, ``decisions``
