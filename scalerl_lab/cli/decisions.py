@@ -21,9 +21,9 @@ def decisions_command(
     Each with the GPU-hours at which it was taken, its cause, the probability it rests on, and the GPU-hours
     that it saved or gave. ``lab why RUN`` tells the whole story of a run.
 
-    JSON: sweep_id, num_recorded, saved_gpu_hours, given_gpu_hours, orders that no decision tells of,
-    decisions, each with run_id, arm, seed, budget_gpu_hours; the other keys of both are those of
-    ``lab why --json``.
+    JSON: sweep_id, num_recorded, demanded_probability, saved_gpu_hours, given_gpu_hours, orders that no
+    decision tells of, decisions, each with run_id, arm, seed, budget_gpu_hours; the other keys of both are
+    those of ``lab why --json``.
     """
     from scalerl_lab.report.decisions import decision_list, decisions_json, decisions_table
 

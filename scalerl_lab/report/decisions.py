@@ -11,8 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.errors import UserError
 from scalerl_lab.records import Action, RunState, RunStatus
+from scalerl_lab.report.held_against import reference_words
 from scalerl_lab.report.status import when
 from scalerl_lab.report.story import (
     Effect,
@@ -43,6 +45,7 @@ class DecisionList:
     """The decisions of a sweep that were asked for, oldest first."""
 
     sweep_id: str
+    rule: Rule
     states: tuple[RunState, ...]
     rows: tuple[Listed, ...]
     num_recorded: int
@@ -93,7 +96,8 @@ def decision_list(
     found.sort(key=lambda row: (row.effect.row.at, row.effect.row.decision_id))
     ordered = untold_orders(store.orders(sweep_id)) if wanted is None else []
     orders = tuple(row for row in ordered if run_ids is None or row.order.run_id in {None, *run_ids})
-    return DecisionList(sweep_id, states, tuple(found), len(recorded), orders)
+    rule = store.plan(sweep_id).sweep.rule
+    return DecisionList(sweep_id, rule, states, tuple(found), len(recorded), orders)
 
 
 def known_action(text: str) -> Action:
@@ -175,8 +179,8 @@ def _footer(found: DecisionList) -> list[str]:
     if margins:
         each = " or ".join(f"{margin:g}" for margin in sorted(m for m in margins if m is not None))
         lines.append(
-            f"P<: probability that the ceiling lies below the control's by more than {each}. "
-            "lab why RUN tells the whole story of one."
+            f"P<: probability of being worse than the {reference_words(found.rule)} by more than {each}; "
+            f"{found.rule.kill_probability:g} is demanded for a kill."
         )
     return lines
 
@@ -206,6 +210,7 @@ def decisions_json(found: DecisionList) -> dict[str, Any]:
     return {
         "sweep_id": found.sweep_id,
         "num_recorded": found.num_recorded,
+        "demanded_probability": found.rule.kill_probability,
         "saved_gpu_hours": found.saved_gpu_hours,
         "given_gpu_hours": found.given_gpu_hours,
         "orders": [order_json(row) for row in found.orders],

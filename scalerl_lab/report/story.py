@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.decide import account_of
 from scalerl_lab.records import Action, Cause, Decision, EndReason, Evidence, OrderKind, RunState
-from scalerl_lab.report.words import hours, num, probability, rate, signed, span80
+from scalerl_lab.report.held_against import difference_words, worse_by
+from scalerl_lab.report.words import hours, num, probability, rate, span80
 from scalerl_lab.store import DecisionRow, OrderRow, TrialRow
 
 _TOLD_BY_DECISIONS = frozenset({OrderKind.KILL, OrderKind.EXTEND, OrderKind.REVIVE, OrderKind.CANCEL})
@@ -58,6 +60,7 @@ class Story:
     """A run in one sweep, from its first trial to what was decided last."""
 
     sweep_id: str
+    rule: Rule
     state: RunState
     entries: tuple[Entry, ...]
     effects: tuple[Effect, ...]
@@ -112,6 +115,7 @@ def effects(state: RunState, rows: Sequence[DecisionRow]) -> list[Effect]:
 
 def tell(
     sweep_id: str,
+    rule: Rule,
     state: RunState,
     rows: Sequence[DecisionRow],
     trials: Sequence[TrialRow] = (),
@@ -123,6 +127,7 @@ def tell(
 
     Args:
         sweep_id: the sweep whose decisions are told.
+        rule: the sweep's rule.
         state: the run.
         rows: what the sweep decided on it, oldest first.
         trials: its attempts; of a reused run those of another sweep are among them.
@@ -135,7 +140,7 @@ def tell(
     ordered = [_ordered(state, row) for row in untold_orders(orders, state.planned.run_id)]
     # A trial that ends by a decision ends after it, so equal times keep this order.
     told = sorted([*told, *ordered, *_tried(state, trials)], key=lambda entry: entry.at)
-    return Story(sweep_id, state, tuple(_fold(told) if folded else told), tuple(effects(state, rows)))
+    return Story(sweep_id, rule, state, tuple(_fold(told) if folded else told), tuple(effects(state, rows)))
 
 
 def untold_orders(orders: Sequence[OrderRow], run_id: str | None = None) -> list[OrderRow]:
@@ -187,9 +192,9 @@ def _looks(rows: Sequence[DecisionRow]) -> Entry:
         head, text = f"{last.action.value} ({cause_text(last)})", last.reason
     else:
         causes = Counter(cause_text(row.decision) for row in rows)
-        each = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
+        each = ", ".join(f"{cause} at {count}" for cause, count in causes.most_common())
         head = f"{num(len(rows), 'look')}: nothing decided"
-        text = f"{each[:1].upper()}{each[1:]}." if len(causes) > 1 else f"All {each.rpartition(' ')[0]}."
+        text = f"{each[:1].upper()}{each[1:]}." if len(causes) > 1 else f"Each time {next(iter(causes))}."
     return Entry(Kind.LOOKS, rows[-1].at, (first.gpu_hours, last.gpu_hours), head, text, tuple(rows))
 
 
@@ -237,14 +242,14 @@ def effect_text(effect: Effect, state: RunState) -> str:
     return ""
 
 
-def short_evidence(evidence: Evidence) -> str:
+def short_evidence(evidence: Evidence, rule: Rule) -> str:
     """Ceiling, difference and probability in one line; empty where there is no ceiling."""
     fit = evidence.fit
     if fit is None or fit.ceiling is None:
         return ""
     text = f"Ceiling {rate(fit.ceiling.median)} {span80(fit.ceiling)}"
     if evidence.difference is not None:
-        text += f", difference {signed(evidence.difference.median)}"
+        text += f", {difference_words(evidence.difference, rule)}"
     if evidence.probability_below is not None and evidence.margin is not None:
-        text += f", P(below by more than {evidence.margin:g}) {probability(evidence.probability_below)}"
+        text += f", P({worse_by(rule, evidence.margin)}) {probability(evidence.probability_below)}"
     return text + "."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scalerl_lab.report.forest import legend
+from scalerl_lab.report.held_against import reference_words
 from scalerl_lab.report.markup import Markup, el, join
 from scalerl_lab.report.status import when
 from scalerl_lab.report.story import Entry, Kind, Story, cause_text, effect_text, short_evidence, tell
@@ -25,7 +26,7 @@ def stories(view: SweepView) -> list[Markup]:
         ("outk", "measured since"),
         ("ahead", "forecast then"),
         ("band80k", "80 % of it"),
-        ("referencek", "the control's ceiling less the margin"),
+        ("referencek", f"{reference_words(view.plan.sweep.rule)} less the margin"),
         ("ceilingk", "A: the ceiling, 80 %"),
     )
     text = (
@@ -36,7 +37,7 @@ def stories(view: SweepView) -> list[Markup]:
 
 
 def _story(view: SweepView, run: RunView) -> Markup:
-    story = tell(view.plan.sweep_id, run.state, run.decisions, run.trials, view.orders)
+    story = tell(view.plan.sweep_id, view.plan.sweep.rule, run.state, run.decisions, run.trials, view.orders)
     state = run.state
     used = f"{state.status.value}, {hours(state.gpu_hours)} of {hours(state.granted_gpu_hours)} GPU-hours"
     head = el("h3", run.label, el("small", used))
@@ -56,7 +57,7 @@ def _story(view: SweepView, run: RunView) -> Markup:
 
 def _drawing(story: Story, entry: Entry) -> Markup | None:
     decision = entry.rows[-1].decision
-    drawn = picture(decision, story.state.points, story.state.planned.budget_gpu_hours)
+    drawn = picture(decision, story.state.points, story.state.planned.budget_gpu_hours, story.rule)
     if drawn is None:
         return None
     at = f"{decision.action.value} at {hours(decision.gpu_hours)} GPU-hours"
@@ -76,10 +77,10 @@ def _entry(story: Story, entry: Entry) -> Markup:
     )
     parts = [head, el("p", entry.text)]
     if entry.kind is Kind.LOOKS and len(entry.rows) > 1:
-        short = short_evidence(entry.rows[-1].decision.evidence)
+        short = short_evidence(entry.rows[-1].decision.evidence, story.rule)
         parts += [el("p", f"The last: {short[:1].lower()}{short[1:]}", class_="note")] if short else []
     elif entry.rows:
-        rests = [el("li", line) for line in evidence_lines(entry.rows[-1].decision.evidence)]
+        rests = [el("li", line) for line in evidence_lines(entry.rows[-1].decision.evidence, story.rule)]
         parts += [el("ul", *rests, class_="rests")] if rests else []
     if entry.rows:
         done = next(e for e in story.effects if e.row.decision_id == entry.rows[-1].decision_id)

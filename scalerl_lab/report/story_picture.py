@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.fit import pass_rate
 from scalerl_lab.records import Decision, EvalPoint, Fit, FitStatus, Forecast, Interval
+from scalerl_lab.report.held_against import is_in_pass_rates, reference_words
 
 NUM_AHEAD = 64
 Spot = tuple[float, float]
@@ -45,12 +47,14 @@ class Picture:
     ceiling: Interval | None
     identified: bool
     reference: float | None
-    """The reference's ceiling less the margin: a ceiling that surely lies below it is a reason to stop.
+    """The reference less the margin: an arm that surely ends below it is a reason to stop.
     None where there is none, or where it lies far outside of the picture."""
-    margin: float | None
+    reference_name: str
 
 
-def picture(decision: Decision, points: Sequence[EvalPoint], budget_gpu_hours: float) -> Picture | None:
+def picture(
+    decision: Decision, points: Sequence[EvalPoint], budget_gpu_hours: float, rule: Rule
+) -> Picture | None:
     """The picture of one decision; None where the run had no points then.
 
     Ceiling, reference and the 80 % interval at the budget are those on record. The line to it is the law
@@ -60,6 +64,7 @@ def picture(decision: Decision, points: Sequence[EvalPoint], budget_gpu_hours: f
         decision: what was decided, with its evidence.
         points: the run's curve, all of it.
         budget_gpu_hours: compute that the plan gives the run.
+        rule: the sweep's rule: by what arms are compared, and with what.
     """
     seen = tuple((p.gpu_hours, p.pass_rate) for p in points if p.step <= decision.step)
     if not any(gpu_hours > 0.0 for gpu_hours, _ in seen):
@@ -71,7 +76,7 @@ def picture(decision: Decision, points: Sequence[EvalPoint], budget_gpu_hours: f
     identified = evidence.fit is not None and evidence.fit.status is FitStatus.IDENTIFIED
     ceiling = evidence.fit.ceiling if evidence.fit is not None else None
     reference = None
-    if evidence.control_ceiling is not None and evidence.difference is not None:
+    if evidence.control_ceiling is not None and evidence.difference is not None and is_in_pass_rates(rule):
         reference = evidence.control_ceiling.median - (evidence.margin or 0.0)
     first = evidence.fit.first_gpu_hours if evidence.fit is not None else None
     shown = [value for gpu_hours, value in (*seen, *later) if gpu_hours >= (first or 0.0)]
@@ -95,7 +100,7 @@ def picture(decision: Decision, points: Sequence[EvalPoint], budget_gpu_hours: f
         ceiling=ceiling,
         identified=identified,
         reference=reference,
-        margin=evidence.margin,
+        reference_name=f"{reference_words(rule)}{f' less {evidence.margin:g}' if evidence.margin else ''}",
     )
 
 

@@ -143,8 +143,7 @@ def legend_lines(picture: Picture, width: int, *, ascii_only: bool = False) -> l
     if any(a.low80 is not None for a in picture.ahead):
         parts.append(f"{band} 80 % of it")
     if picture.reference is not None:
-        less = f" less {picture.margin:g}" if picture.margin else ""
-        parts.append(f"{dashes} control's ceiling{less}")
+        parts.append(f"{dashes} {picture.reference_name}")
     if picture.ceiling is not None:
         parts.append("A its ceiling, 80 %" if picture.identified else "A its ceiling, 80 %, not identified")
     lines = [""]

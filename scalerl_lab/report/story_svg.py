@@ -76,8 +76,7 @@ def _reference(picture: Picture) -> list[Markup]:
     if picture.reference is None:
         return []
     y = _y(picture, picture.reference)
-    less = f" less {picture.margin:g}" if picture.margin else ""
-    text = f"control's ceiling{less}: {rate(picture.reference)}"
+    text = f"{picture.reference_name}: {rate(picture.reference)}"
     return [
         el("line", x1=LEFT, x2=WIDTH - 12, y1=y, y2=y, class_="reference"),
         # Above the line, unless it lies at the upper edge.

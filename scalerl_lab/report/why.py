@@ -9,8 +9,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.records import Evidence, Fit, FitStatus, RunState, RunStatus
 from scalerl_lab.report.export import interval_json
+from scalerl_lab.report.held_against import reference_line
 from scalerl_lab.report.status import when
 from scalerl_lab.report.story import (
     Effect,
@@ -26,7 +28,7 @@ from scalerl_lab.report.story import (
 )
 from scalerl_lab.report.story_picture import picture
 from scalerl_lab.report.story_plot import ForecastPlot
-from scalerl_lab.report.words import hours, num, probability, rate, signed, span80
+from scalerl_lab.report.words import hours, num, rate, span80
 from scalerl_lab.store import DecisionRow, OrderRow, Store, TrialRow
 
 ACTION_STYLE = {"kill": "bold red", "extend": "bold green", "revive": "bold green", "finish": "green"}
@@ -37,7 +39,7 @@ class Case:
     """A run in one sweep, with all that was decided on it there."""
 
     sweep_id: str
-    sweep_name: str
+    rule: Rule
     state: RunState
     decisions: tuple[DecisionRow, ...]
 
@@ -54,10 +56,10 @@ def cases(store: Store, run: str, sweep: str | None) -> list[Case]:
     for row in store.sweeps():
         if only is not None and row.sweep_id != only:
             continue
-        for state in store.run_states(row.sweep_id):
-            if state.planned.run_id == run_id:
-                decisions = tuple(store.decisions(sweep_id=row.sweep_id, run_id=run_id))
-                found.append(Case(row.sweep_id, row.name, state, decisions))
+        rule = store.plan(row.sweep_id).sweep.rule
+        for state in store.run_states(row.sweep_id, only=[run_id]):
+            decisions = tuple(store.decisions(sweep_id=row.sweep_id, run_id=run_id))
+            found.append(Case(row.sweep_id, rule, state, decisions))
     return found
 
 
@@ -80,7 +82,7 @@ def why_text(
     for case in cases(store, run, sweep):
         trials = store.trials(case.state.planned.run_id)
         orders = store.orders(case.sweep_id)
-        story = tell(case.sweep_id, case.state, case.decisions, trials, orders, folded=not every)
+        story = tell(case.sweep_id, case.rule, case.state, case.decisions, trials, orders, folded=not every)
         out += [*story_text(story, plots=plots), Text("")]
     return out
 
@@ -169,10 +171,10 @@ def _under(entry: Entry, done: dict[int, Effect], story: Story) -> list[Text]:
     row = entry.rows[-1]
     evidence = row.decision.evidence
     if len(entry.rows) > 1:
-        short = short_evidence(evidence)
+        short = short_evidence(evidence, story.rule)
         lines += [Text(f"The last: {short[:1].lower()}{short[1:]}", style="dim")] if short else []
     else:
-        lines += [Text(line, style="dim") for line in evidence_lines(evidence)]
+        lines += [Text(line, style="dim") for line in evidence_lines(evidence, story.rule)]
     effect = effect_text(done[row.decision_id], story.state)
     lines += [Text(effect)] if effect else []
     lines += [Text("Not carried out yet.")] if row.acted_at is None else []
@@ -182,12 +184,13 @@ def _under(entry: Entry, done: dict[int, Effect], story: Story) -> list[Text]:
 def _plot(entry: Entry, story: Story) -> ForecastPlot | None:
     if entry not in story.drawn:
         return None
-    drawn = picture(entry.rows[-1].decision, story.state.points, story.state.planned.budget_gpu_hours)
+    budget = story.state.planned.budget_gpu_hours
+    drawn = picture(entry.rows[-1].decision, story.state.points, budget, story.rule)
     return ForecastPlot(drawn) if drawn is not None else None
 
 
-def evidence_lines(evidence: Evidence) -> list[str]:
-    """What a decision rests on, in plain lines: fit, forecast, comparison with the control.
+def evidence_lines(evidence: Evidence, rule: Rule) -> list[str]:
+    """What a decision rests on, in plain lines: fit, forecast, comparison with the reference.
 
     Too few points for a fit are told by the decision's own sentence.
     """
@@ -200,16 +203,8 @@ def evidence_lines(evidence: Evidence) -> list[str]:
             f"Forecast at {hours(forecast.gpu_hours)} GPU-hours: {rate(forecast.pass_rate.median)} "
             f"{span80(forecast.pass_rate)} (80 %)."
         )
-    if evidence.control_ceiling is not None:
-        text = (
-            f"Control's ceiling: {rate(evidence.control_ceiling.median)} {span80(evidence.control_ceiling)}"
-        )
-        if evidence.difference is not None:
-            text += f"; difference {signed(evidence.difference.median)}"
-        if evidence.probability_below is not None and evidence.margin is not None:
-            text += f", P(below by more than {evidence.margin:g}) {probability(evidence.probability_below)}"
-        lines.append(text + ".")
-    return lines
+    against = reference_line(evidence, rule)
+    return [*lines, against] if against else lines
 
 
 def fit_line(fit: Fit) -> str:
@@ -241,6 +236,7 @@ def why_json(store: Store, run: str, sweep: str | None) -> list[dict[str, Any]]:
                 "gpu_hours": state.gpu_hours,
                 "granted_gpu_hours": state.granted_gpu_hours,
                 "budget_gpu_hours": state.planned.budget_gpu_hours,
+                "demanded_probability": case.rule.kill_probability,
                 "trials": [_trial_json(trial) for trial in trials],
                 "orders": [
                     order_json(row)

@@ -68,7 +68,7 @@ def test_why_tells_every_decision_with_what_it_rests_on(store: Store, sim: Sim) 
     rows = [d for d in sim.decisions if d.decision.run_id == run_id]
     for row in rows:
         assert row.decision.reason in text
-        for line in evidence_lines(row.decision.evidence):
+        for line in evidence_lines(row.decision.evidence, sim.plan.sweep.rule):
             assert line in text
     assert f"run {run_id} of sweep {sim.plan.sweep_id}: killed, 7,200 of 16,000 GPU-hours used" in text
     (case,) = why_json(store, run_id[:6], sim.plan.sweep.name)

@@ -8,15 +8,15 @@ import pytest
 
 from scalerl_lab.records import Action, Cause, EndReason, OrderKind, RunStatus, TrialEnded
 from scalerl_lab.report.story import Kind, changes_something, effects, tell, untold_orders
-from tests.report.told import BEGAN, BUDGET, decided, looks_and_kill, ordered, run, trial
+from tests.report.told import BEGAN, BUDGET, RULE, decided, looks_and_kill, ordered, run, trial
 
 
 def test_looks_between_are_told_as_one() -> None:
-    story = tell("loo-1", run(), looks_and_kill(), [trial(1, BEGAN)])
+    story = tell("loo-1", RULE, run(), looks_and_kill(), [trial(1, BEGAN)])
     began, looks, kill = story.entries
     assert (began.kind, began.head, began.text) == (Kind.TRIAL, "started", "Trial 1 on host.")
     assert (looks.kind, looks.head) == (Kind.LOOKS, "3 looks: nothing decided")
-    assert looks.text == "Not identified 2, within margin 1."
+    assert looks.text == "Not identified at 2, within margin at 1."
     assert looks.gpu_hours == (1000.0, 4000.0)
     assert (kill.kind, kill.head) == (Kind.DECISION, "kill (ceiling below)")
     assert kill.text.startswith("The ceiling 0.600 lies below")
@@ -24,21 +24,21 @@ def test_looks_between_are_told_as_one() -> None:
 
 
 def test_all_tells_each_look_with_its_sentence() -> None:
-    story = tell("loo-1", run(), looks_and_kill(), folded=False)
+    story = tell("loo-1", RULE, run(), looks_and_kill(), folded=False)
     assert [entry.text for entry in story.entries[:3]] == ["Sentence 1.", "Sentence 2.", "Sentence 3."]
     assert [entry.head for entry in story.entries][2] == "continue (within margin)"
 
 
 def test_looks_of_one_cause_say_it_once() -> None:
-    story = tell("loo-1", run(), looks_and_kill()[:2])
-    assert story.entries[0].text == "All not identified."
+    story = tell("loo-1", RULE, run(), looks_and_kill()[:2])
+    assert story.entries[0].text == "Each time not identified."
     assert story.drawn == story.entries
 
 
 def test_a_failure_stands_between_the_looks_it_came_between() -> None:
     failed = TrialEnded(1, BEGAN + 100.0, 12, 1200.0, EndReason.FAILED, "CUDA out of memory.")
     trials = [trial(1, BEGAN, ended=failed), trial(2, BEGAN + 110.0, resumed_step=10)]
-    story = tell("loo-1", run(), looks_and_kill(), trials)
+    story = tell("loo-1", RULE, run(), looks_and_kill(), trials)
     assert [entry.head for entry in story.entries] == [
         "started",
         "continue (not identified)",
@@ -55,7 +55,7 @@ def test_a_failure_stands_between_the_looks_it_came_between() -> None:
 @pytest.mark.parametrize("reason", [EndReason.GRANT_REACHED, EndReason.STOPPED])
 def test_an_end_that_a_decision_tells_of_is_not_told_twice(reason: EndReason) -> None:
     ended = TrialEnded(1, BEGAN + 600.0, 80, 8000.0, reason)
-    assert len(tell("loo-1", run(), looks_and_kill(), [trial(1, BEGAN, ended=ended)]).entries) == 3
+    assert len(tell("loo-1", RULE, run(), looks_and_kill(), [trial(1, BEGAN, ended=ended)]).entries) == 3
 
 
 def test_a_kill_saves_what_is_left_of_the_grant() -> None:
@@ -97,7 +97,7 @@ def test_orders_that_no_decision_tells_of() -> None:
         ordered(OrderKind.REVIVE, refused="d is running"),
         ordered(OrderKind.UNPIN, run_id="other"),
     ]
-    told = tell("loo-1", run(), looks_and_kill(), orders=orders).entries
+    told = tell("loo-1", RULE, run(), looks_and_kill(), orders=orders).entries
     found = [(entry.head, entry.text, entry.gpu_hours[0]) for entry in told if entry.kind is Kind.ORDER]
     # Five minutes after the beginning the point at 4,000 GPU-hours was the newest.
     assert found == [

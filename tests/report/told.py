@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.plan import plan_file
 from scalerl_lab.records import (
     Action,
@@ -30,8 +31,9 @@ from scalerl_lab.store import DecisionRow, OrderRow, TrialRow
 from tests.report.handmade import around
 
 BEGAN = 1_790_000_000.0
-"""2026-09-21 13:33:20 UTC."""
+"""2026-09-21 14:13:20 UTC."""
 BUDGET = 16_000.0
+RULE = Rule(kill_probability=0.95)
 RATES = {0: 0.20, 1000: 0.29, 2000: 0.34, 4000: 0.40, 6000: 0.43, 8000: 0.46}
 """GPU-hours -> pass rate; a point comes every minute, step 10 for each 1,000 GPU-hours."""
 FIT = Fit(
