@@ -306,6 +306,8 @@ class Cause(StrEnum):
     STILL_RISING = "still_rising"
     """The budget is reached, but hours are left and the forecast promises more than the margin for them."""
     BUDGET_REACHED = "budget_reached"
+    RESOLVED = "resolved"
+    """The answer is known to within the margin; more compute would not change it."""
     PROMPTS_EXHAUSTED = "prompts_exhausted"
     """The curriculum retired so many prompts that the run cannot go on."""
     ORDERED = "ordered"

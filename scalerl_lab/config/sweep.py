@@ -184,12 +184,70 @@ class Divergence(Strict):
     once it has risen by at least 0.1 since the run's first point (ScaleRL A.15: 10 to 15 % destabilises)."""
 
 
-class Rule(Strict):
-    """When to kill and when to extend: by the probability that a ceiling lies below the control's."""
+class Ceiling(Strict):
+    """Arms are compared by their asymptote."""
 
+    type: Literal["ceiling"] = "ceiling"
+
+
+class PassRate(Strict):
+    """Arms are compared by the pass rate at a compute."""
+
+    type: Literal["pass_rate"] = "pass_rate"
+    gpu_hours: PositiveFloat | None = None
+    """At which; the run's budget where absent."""
+
+
+class GpuHours(Strict):
+    """Arms are compared by the GPU-hours that they take to a pass rate."""
+
+    type: Literal["gpu_hours"] = "gpu_hours"
+    pass_rate: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+Quantity = Annotated[Ceiling | PassRate | GpuHours, Field(discriminator="type")]
+
+
+class ToControl(Strict):
+    """The control's arm, which is never killed for its forecast."""
+
+    type: Literal["control"] = "control"
+
+
+class ToBest(Strict):
+    """The best of the other arms, whichever it is."""
+
+    type: Literal["best"] = "best"
+
+
+class ToLevel(Strict):
+    """A value of the quantity: a pass rate, or GPU-hours."""
+
+    type: Literal["level"] = "level"
+    value: PositiveFloat
+
+
+Reference = Annotated[ToControl | ToBest | ToLevel, Field(discriminator="type")]
+
+
+class Rule(Strict):
+    """When to kill and when to extend: by the probability that an arm ends below the reference."""
+
+    quantity: Quantity = Ceiling()
+    reference: Reference = ToControl()
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
-    """Difference in ceiling that counts (ScaleRL A.5: three replicates lay within 0.015, hence 0.02)."""
-    kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Difference that counts (ScaleRL A.5: three replicates lay within 0.015, hence 0.02); of GPU-hours it is
+    a share of the reference's."""
+    kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.98
+    """A run is killed once its arm lies below the reference by more than the margin with this probability.
+
+    1 less it bounds false kills over the whole run, however often one looks: the posterior odds are a
+    martingale, so an arm that is not worse reaches odds of k with probability 1/k times the odds it began
+    with, which are below 1 (Ville's inequality)."""
+    answer_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """With which an answer counts as known in reports, and where ``stop_resolved`` is on."""
+    stop_resolved: bool = False
+    """Whether a run ends once its answer is known to within the margin, either way."""
     min_points: PositiveInt = 6
     min_window_midpoints: PositiveFloat = 2.0
     """A ceiling is not identified until the window reaches this many midpoints (half of the gain)."""
@@ -215,6 +273,13 @@ class Sweep(Strict):
     price_per_gpu_hour: PositiveFloat | None = None
     profiles: dict[str, Overrides] = Field(default_factory=dict)
     """Profile name -> dotted key path of this sweep -> value that holds under that profile."""
+
+    @model_validator(mode="after")
+    def _level_is_of_the_quantity(self) -> Sweep:
+        reference, hours = self.rule.reference, isinstance(self.rule.quantity, GpuHours)
+        if isinstance(reference, ToLevel) and not hours and reference.value > 1.0:
+            raise ValueError(f"rule.reference.value is a pass rate, at most 1, got {reference.value:g}")
+        return self
 
     @model_validator(mode="after")
     def _compare_starts_with_the_recipe(self) -> Sweep:

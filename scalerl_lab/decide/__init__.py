@@ -35,7 +35,7 @@ from scalerl_lab.decide.orders import (
     raised_cap,
     under_pin,
 )
-from scalerl_lab.decide.rule import decide, decide_between_looks, decide_ended
+from scalerl_lab.decide.rule import FreeHours, decide, decide_between_looks, decide_ended
 
 __all__ = [
     "LOOK_FRACTION",
@@ -44,6 +44,7 @@ __all__ = [
     "AnalysisJob",
     "Comparison",
     "Diverged",
+    "FreeHours",
     "Hours",
     "InForce",
     "Ledger",

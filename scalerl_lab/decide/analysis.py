@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from scalerl_lab.config.sweep import Rule, Sweep
 from scalerl_lab.decide.divergence import find_divergence
-from scalerl_lab.decide.looks import is_kill_near, is_look
-from scalerl_lab.decide.rule import decide, decide_between_looks
+from scalerl_lab.decide.looks import at_grant, is_kill_near, is_look
+from scalerl_lab.decide.rule import FreeHours, decide, decide_between_looks
+from scalerl_lab.decide.worth import worthiest
 from scalerl_lab.fit import FittedCurve, SweepFit, SweepRun, fit_curve, fit_sweep
 from scalerl_lab.records import Decision, EvalPoint, Fit, Forecast, RunState
 
@@ -25,6 +26,8 @@ class AnalysisJob:
     control: str
     """Name of the control's arm."""
     free_gpu_hours: float
+    rivals: tuple[str, ...] = ()
+    """Ids of other runs that may still be extended: those of which a step says more come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,17 @@ def analyse(job: AnalysisJob) -> Analysis:
     """Decide on a run by its own fit or, where the point is a look, by the fit of the whole sweep; pure."""
     run, sweep = job.run, job.sweep
     fitted = fit_alone(run.planned.run_id, run.points, sweep)
+    free = FreeHours(job.free_gpu_hours)
     if find_divergence(run.points, sweep.rule.divergence) is not None:
-        verdict = decide(run, fitted, None, None, sweep=sweep, free_gpu_hours=job.free_gpu_hours)
+        verdict = decide(run, fitted, {}, control=job.control, sweep=sweep, free=free)
     elif is_look(run, fitted) or is_kill_near(run, fitted, _controls(job), sweep=sweep):
         found = fit_together(job.runs, sweep)
         fitted = found.runs[run.planned.run_id]
-        arm, control = found.arms.get(run.planned.arm), found.arms.get(job.control)
-        verdict = decide(run, fitted, arm, control, sweep=sweep, free_gpu_hours=job.free_gpu_hours)
+        if at_grant(run) and job.rivals:
+            rivals = (run.planned.run_id, *job.rivals)
+            ranked = worthiest(found, rivals, sweep, job.control, run.planned.budget_gpu_hours)
+            free = FreeHours(job.free_gpu_hours, ranked.index(run.planned.run_id))
+        verdict = decide(run, fitted, found.arms, control=job.control, sweep=sweep, free=free)
     else:
         verdict = decide_between_looks(run, fitted, sweep=sweep)
     forecast = fitted.forecast(run.planned.budget_gpu_hours)

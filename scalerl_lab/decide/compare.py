@@ -1,61 +1,117 @@
-"""A run's arm against the control: the numbers that a decision about money rests on."""
+"""A run's arm against the reference: the numbers that a decision about money rests on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scalerl_lab.config.sweep import Sweep
-from scalerl_lab.fit import FittedCurve, PooledCeiling, ceiling_difference
+from scalerl_lab.config.sweep import Sweep, ToBest, ToControl
+from scalerl_lab.decide.quantity import Measure
+from scalerl_lab.fit import Difference, FittedCurve, PooledCeiling
 from scalerl_lab.records import Evidence, Interval, Role, RunState
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is known of a run's ceiling and of the control's."""
+    """What is known of a run's arm by the rule's quantity, and of the reference."""
 
+    measure: Measure
     fitted: FittedCurve
-    arm: PooledCeiling | None
-    """The arm's ceiling over its seeds that have not diverged; None for the control."""
-    control: PooledCeiling | None
-    """The control's ceiling over its seeds that have not diverged."""
+    num_seeds: int
+    """Of the arm, with points enough for a fit."""
+    own: Interval | None
+    """The quantity of the arm."""
+    reference: Interval | None
+    """That of the reference; None while it is unknown, and for the control against itself."""
+    reference_known: bool
+    """Whether the reference can be told: a level always, an arm once its ceiling is identified."""
     difference: Interval | None
-    """Ceiling of the arm minus the control's; None for the control itself."""
-    probability_below: float | None
+    """The arm's quantity less the reference's; of GPU-hours the share of them that the arm saves."""
+    below: float | None
+    """P(the arm is worse than the reference by more than the margin)."""
+    within: float | None
+    """P(the two differ by at most the margin)."""
+    half_width: float | None
+    """Half of the 80 % interval of the difference, over the margin."""
     evidence: Evidence
 
     @property
-    def identified(self) -> bool:
-        """Whether the run's own ceiling and the control's are identified."""
-        return self.fitted.identified and self.control is not None and self.control.identified
+    def known(self) -> bool:
+        """Whether a verdict may rest on it: the run's own ceiling and the reference are identified."""
+        return self.fitted.identified and self.reference_known and self.below is not None
+
+    @property
+    def whose(self) -> str:
+        """The reference as a possessive: the control's 0.610."""
+        match self.measure.rule.reference:
+            case ToControl():
+                return "the control's"
+            case ToBest():
+                return "the best other arm's"
+            case _:
+                return "the level"
 
 
 def compare(
-    run: RunState,
-    fitted: FittedCurve,
-    arm: PooledCeiling | None,
-    control: PooledCeiling | None,
-    sweep: Sweep,
+    run: RunState, fitted: FittedCurve, arms: Mapping[str, PooledCeiling], control: str, sweep: Sweep
 ) -> Comparison:
-    """The difference of the arm's ceiling to the control's, and all else that a decision cites.
+    """The difference of the arm's quantity to the reference's, and all else that a decision cites.
 
     Args:
         run: the run to be decided on.
         fitted: its fit.
-        arm: the ceiling of its arm, from the same fit of the sweep; of a control run it is not used.
-        control: the control's ceiling.
+        arms: the sweep's arms from one joint fit, those that have not diverged.
+        control: name of the control's arm.
         sweep: the question, with its rule.
     """
-    if run.planned.role is Role.CONTROL:
-        arm = None
-    difference = ceiling_difference(arm, control) if arm is not None and control is not None else None
-    margin = sweep.rule.margin
-    below = difference.probability_below(-margin) if difference is not None else None
+    planned, rule = run.planned, sweep.rule
+    measure = Measure(rule, planned.budget_gpu_hours)
+    arm = arms.get(planned.arm)
+    protected = planned.role is Role.CONTROL and isinstance(rule.reference, ToControl)
+    against = None if protected else measure.reference(planned.arm, arms, control)
+    own = measure.shown(measure.draws(arm)) if arm is not None else None
+    shown = own if protected else None
+    if against is not None:
+        shown = measure.shown(against)
+    difference = None
+    if arm is not None and against is not None:
+        difference = Difference(measure.draws(arm) - against)
+    below = within = half = None
+    interval = None
+    if difference is not None:
+        below = difference.probability_below(-measure.margin)
+        within = max(1.0 - below - difference.probability_above(measure.margin), 0.0)
+        interval = measure.shown_difference(difference)
+        raw = difference.interval
+        half = 0.5 * (raw.high80 - raw.low80) / measure.margin if measure.margin > 0.0 else None
     evidence = Evidence(
         fit=fitted.fit,
-        forecast=fitted.forecast(run.planned.budget_gpu_hours),
-        control_ceiling=control.interval if control is not None else None,
-        difference=difference.interval if difference is not None else None,
+        forecast=fitted.forecast(planned.budget_gpu_hours),
+        control_ceiling=shown,
+        difference=interval,
         probability_below=below,
-        margin=margin,
+        margin=rule.margin,
     )
-    return Comparison(fitted, arm, control, evidence.difference, below, evidence)
+    return Comparison(
+        measure=measure,
+        fitted=fitted,
+        num_seeds=arm.num_seeds if arm is not None else 0,
+        own=own,
+        reference=shown,
+        reference_known=_reference_known(planned.arm, arms, control, sweep),
+        difference=interval,
+        below=below,
+        within=within,
+        half_width=half,
+        evidence=evidence,
+    )
+
+
+def _reference_known(arm: str, arms: Mapping[str, PooledCeiling], control: str, sweep: Sweep) -> bool:
+    match sweep.rule.reference:
+        case ToControl():
+            return control in arms and arms[control].identified
+        case ToBest():
+            return any(other.identified for name, other in arms.items() if name != arm)
+        case _:
+            return True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from scalerl_lab.config.sweep import Sweep
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scalerl_lab.config.sweep import GpuHours, Rule, Sweep, ToControl
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import find_divergence
 from scalerl_lab.decide.looks import ROUNDING, at_grant, look_gpu_hours
@@ -14,6 +17,7 @@ from scalerl_lab.records import (
     Decision,
     EndReason,
     Evidence,
+    Interval,
     Role,
     RunState,
     TrialEnded,
@@ -22,37 +26,47 @@ from scalerl_lab.records import (
 _NO_EVIDENCE = Evidence(None, None, None, None, None, None)
 
 
+@dataclass(frozen=True, slots=True)
+class FreeHours:
+    """What is left for extensions, and who else wants them."""
+
+    gpu_hours: float
+    """What the sweep's cap leaves beyond all compute used and granted."""
+    worthier: int = 0
+    """Runs of which a next step of compute says more about the sweep's question (``worth``)."""
+
+
 def decide(
     run: RunState,
     fitted: FittedCurve,
-    arm: PooledCeiling | None,
-    control: PooledCeiling | None,
+    arms: Mapping[str, PooledCeiling],
     *,
+    control: str,
     sweep: Sweep,
-    free_gpu_hours: float,
+    free: FreeHours,
 ) -> Decision:
     """The decision on one run by the sweep's rule.
 
     Args:
         run: its points, role, budget and the compute granted to it so far.
         fitted: its fit.
-        arm: the ceiling of its arm over the seeds that have not diverged; None while none has a fit.
-        control: the same of the control, from the same fit of the sweep.
+        arms: the sweep's arms that have not diverged, from the same joint fit.
+        control: name of the control's arm.
         sweep: the question, with fit start, margin and probabilities.
-        free_gpu_hours: what the sweep's cap leaves beyond all compute used and granted.
+        free: what an extension can be paid from.
 
     Returns:
-        In this order: a kill for divergence; below the grant, a kill where the ceiling of the arm lies
-        below the control's by more than the margin with the demanded probability, both being
-        identified; at the grant, an extension or the finish; else continue.
+        In this order: a kill for divergence; below the grant, a kill where the arm lies below the
+        reference by more than the margin with the demanded probability, or the end of a run whose answer
+        is known; at the grant, an extension or the finish; else continue.
     """
-    seen = compare(run, fitted, arm, control, sweep)
+    seen = compare(run, fitted, arms, control, sweep)
     diverged = find_divergence(run.points, sweep.rule.divergence)
     if diverged is not None:
         reason = f"Diverged: {diverged.why}; after {_spent(run)}."
         return _decision(run, Action.KILL, diverged.cause, reason, seen.evidence)
     if at_grant(run):
-        return _at_the_grant(run, seen, sweep, free_gpu_hours)
+        return _at_the_grant(run, seen, sweep, free)
     return _below_the_grant(run, seen, sweep)
 
 
@@ -119,29 +133,74 @@ def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
 
 def _below_the_grant(run: RunState, seen: Comparison, sweep: Sweep) -> Decision:
     rule = sweep.rule
+    resolved = _resolved(run, seen, rule) if rule.stop_resolved else None
     if not seen.fitted.identified:
         reason = f"The ceiling is not identified after {_spent(run)}: {_clause(seen.fitted.fit.why)}."
         return _decision(run, Action.CONTINUE, Cause.NOT_IDENTIFIED, reason, seen.evidence)
-    if run.planned.role is Role.CONTROL:
-        reason = f"The control is never killed for its ceiling, {_ceiling(seen)}, after {_spent(run, seen)}."
-        return _decision(run, Action.CONTINUE, Cause.IS_CONTROL, reason, seen.evidence)
-    if not seen.identified or seen.probability_below is None:
+    if _is_protected(run, rule):
+        if resolved is not None:
+            return _decision(run, Action.FINISH, Cause.RESOLVED, resolved, seen.evidence)
         reason = (
-            f"The control's ceiling is not identified yet; this run's is {_ceiling(seen)}, "
+            f"The control is never killed for its forecast; its {seen.measure.name} is {_value(seen)}, "
             f"after {_spent(run, seen)}."
+        )
+        return _decision(run, Action.CONTINUE, Cause.IS_CONTROL, reason, seen.evidence)
+    if not seen.known or seen.below is None:
+        reason = (
+            f"{_capital(seen.whose)} {seen.measure.name} is not identified yet; "
+            f"this run's is {_value(seen)}, after {_spent(run, seen)}."
         )
         return _decision(run, Action.CONTINUE, Cause.NOT_IDENTIFIED, reason, seen.evidence)
     demanded = f"({rule.kill_probability:g} demanded), after {_spent(run, seen)}"
-    if seen.probability_below >= rule.kill_probability:
-        return _decision(
-            run, Action.KILL, Cause.CEILING_BELOW, f"{_versus(seen, rule.margin)} {demanded}.", seen.evidence
-        )
-    reason = f"{_versus(seen, rule.margin)} {demanded}."
+    reason = f"{_versus(seen, rule)} {demanded}."
+    if seen.below >= rule.kill_probability:
+        return _decision(run, Action.KILL, Cause.CEILING_BELOW, reason, seen.evidence)
+    if resolved is not None:
+        return _decision(run, Action.FINISH, Cause.RESOLVED, resolved, seen.evidence)
     return _decision(run, Action.CONTINUE, Cause.WITHIN_MARGIN, reason, seen.evidence)
 
 
-def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, free_gpu_hours: float) -> Decision:
-    """Extend while the answer is open and hours are left, else finish."""
+def _is_protected(run: RunState, rule: Rule) -> bool:
+    return run.planned.role is Role.CONTROL and isinstance(rule.reference, ToControl)
+
+
+def _resolved(run: RunState, seen: Comparison, rule: Rule) -> str | None:
+    """The sentence that says that more compute is not needed, or None.
+
+    An arm's answer is known when one of worse, within the margin and better has the demanded probability
+    and the difference lies within an 80 % interval of at most one margin; the control's, when its own
+    quantity does.
+    """
+    if not seen.fitted.identified or seen.own is None:
+        return None
+    after = f"after {_spent(run, seen)}"
+    if _is_protected(run, rule):
+        width = seen.own.high80 - seen.own.low80
+        if width > rule.margin * (seen.own.median if isinstance(rule.quantity, GpuHours) else 1.0):
+            return None
+        return (
+            f"Resolved: the control's {seen.measure.name} is {_value(seen)}, known to within half the margin "
+            f"of {_margin(rule)}, {after}."
+        )
+    if not seen.known or seen.below is None or seen.within is None or seen.half_width is None:
+        return None
+    above = max(1.0 - seen.below - seen.within, 0.0)
+    answers = {
+        f"worse than the reference by more than {rule.margin:g}": seen.below,
+        f"within {rule.margin:g} of the reference": seen.within,
+        f"better than the reference by more than {rule.margin:g}": above,
+    }
+    answer, certainty = max(answers.items(), key=lambda item: item[1])
+    if certainty < rule.answer_probability or seen.half_width > 0.5 or seen.difference is None:
+        return None
+    return (
+        f"Resolved: the {seen.measure.name} is {answer} with probability {probability(certainty)} "
+        f"({rule.answer_probability:g} demanded), the difference {with_range(seen.difference)}, {after}."
+    )
+
+
+def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours) -> Decision:
+    """Extend while the answer is open, hours are left and nobody needs them more; else finish."""
     open_cause, state = _what_is_open(run, seen, sweep)
     reached = f"The budget is reached ({_spent(run, seen)})"
     if open_cause is None:
@@ -150,16 +209,18 @@ def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, free_gpu_hours:
     step = extension.step_fraction * run.planned.budget_gpu_hours
     most = extension.max_factor * run.planned.budget_gpu_hours
     granted = run.granted_gpu_hours + step
+    free = left.gpu_hours
     if granted > most * (1.0 + ROUNDING):
         obstacle = f"no run gets more than {extension.max_factor:g} times its budget"
-    elif free_gpu_hours < step * (1.0 - ROUNDING):
-        left = hours(max(free_gpu_hours, 0.0))
-        obstacle = f"an extension takes {hours(step)} GPU-hours and the sweep has {left} free"
-    else:
-        reason = (
-            f"{reached}; {state}; extended by {hours(step)} of the sweep's "
-            f"{hours(free_gpu_hours)} free GPU-hours."
+    elif free < step * (1.0 - ROUNDING):
+        obstacle = (
+            f"an extension takes {hours(step)} GPU-hours and the sweep has {hours(max(free, 0.0))} free"
         )
+    elif free < step * (left.worthier + 1) * (1.0 - ROUNDING):
+        others = "another run" if left.worthier == 1 else f"{left.worthier} other runs"
+        obstacle = f"the sweep's {hours(free)} free GPU-hours say more of its question with {others}"
+    else:
+        reason = f"{reached}; {state}; extended by {hours(step)} of the sweep's {hours(free)} free GPU-hours."
         return _decision(run, Action.EXTEND, open_cause, reason, seen.evidence, granted)
     return _decision(
         run, Action.FINISH, Cause.BUDGET_REACHED, f"{reached}; {state}, but {obstacle}.", seen.evidence
@@ -171,17 +232,16 @@ def _what_is_open(run: RunState, seen: Comparison, sweep: Sweep) -> tuple[Cause 
     rule = sweep.rule
     if not seen.fitted.identified:
         return Cause.QUESTION_OPEN, f"the ceiling is not identified: {_clause(seen.fitted.fit.why)}"
-    if run.planned.role is Role.CONTROL:
-        return None, f"the control's ceiling is identified at {_ceiling(seen)}"
-    if not seen.identified or seen.probability_below is None:
-        known: tuple[Cause | None, str] = (
-            None,
-            f"the ceiling is {_ceiling(seen)} and the control's is not identified",
-        )
+    if _is_protected(run, rule):
+        return None, f"the control's {seen.measure.name} is {_value(seen)}"
+    if not seen.known or seen.below is None:
+        name = seen.measure.name
+        unknown = f"the {name} is {_value(seen)}, and {seen.whose} {name} is not identified"
+        known: tuple[Cause | None, str] = (None, unknown)
     else:
         least = rule.extension.open_probability
-        versus = _clause(_versus(seen, rule.margin))
-        if least <= seen.probability_below <= 1.0 - least:
+        versus = _clause(_versus(seen, rule))
+        if least <= seen.below <= 1.0 - least:
             return Cause.QUESTION_OPEN, f"{versus}, so the question is open"
         known = None, versus
     gain = _gain_of_extension(run, seen, sweep)
@@ -198,24 +258,46 @@ def _gain_of_extension(run: RunState, seen: Comparison, sweep: Sweep) -> float |
     return None if now is None or then is None else then.pass_rate.median - now.pass_rate.median
 
 
-def _versus(seen: Comparison, margin: float) -> str:
+def _versus(seen: Comparison, rule: Rule) -> str:
     """The comparison as the head of a sentence."""
-    assert seen.control is not None
-    assert seen.difference is not None
-    assert seen.probability_below is not None
-    assert seen.arm is not None
-    own, control = with_range(seen.arm.interval), with_range(seen.control.interval)
-    seeds = f" over {seen.arm.num_seeds} seeds" if seen.arm.num_seeds > 1 else ""
+    assert seen.own is not None
+    assert seen.reference is not None
+    assert seen.below is not None
+    seeds = f" over {seen.num_seeds} seeds" if seen.num_seeds > 1 else ""
+    name = seen.measure.name
+    worse = "is longer than" if isinstance(rule.quantity, GpuHours) else "lies below"
     return (
-        f"The ceiling {own}{seeds} lies below the control's {control} by more than {margin:g} "
-        f"with probability {probability(seen.probability_below)}"
+        f"The {name} {_range(seen, seen.own)}{seeds} {worse} {seen.whose} {_range(seen, seen.reference)} "
+        f"by more than {_margin(rule)} with probability {probability(seen.below)}"
     )
 
 
-def _ceiling(seen: Comparison) -> str:
+def _margin(rule: Rule) -> str:
+    return f"{rule.margin:.0%}" if isinstance(rule.quantity, GpuHours) else f"{rule.margin:g}"
+
+
+def _value(seen: Comparison) -> str:
+    """The quantity of the run's arm; while the arm has none, the run's own ceiling."""
+    if seen.own is not None:
+        return _range(seen, seen.own)
     ceiling = seen.fitted.fit.ceiling
     assert ceiling is not None
     return with_range(ceiling)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _range(seen: Comparison, interval: Interval) -> str:
+    """A value of the quantity with its 80 % interval; a known level without."""
+    if isinstance(seen.measure.rule.quantity, GpuHours):
+        if interval.low80 == interval.high80:
+            return f"of {hours(interval.median)} GPU-hours"
+        return f"of {hours(interval.median)} [{hours(interval.low80)}, {hours(interval.high80)}] GPU-hours"
+    if interval.low95 == interval.high95:
+        return f"{interval.median:g}"
+    return with_range(interval)
 
 
 def _spent(run: RunState, seen: Comparison | None = None) -> str:

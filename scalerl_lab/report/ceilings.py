@@ -161,7 +161,7 @@ def ceilings(view: SweepView) -> Ceilings:
     abouts = {planned.arm: planned.about for planned in describe(view.plan)}
     arms = [_arm(view, name, abouts[name], control.pooled) for name in view.arms]
     pooled = _pooled_ceiling(arms, control, rule.margin)
-    level = _common_level(arms, rule.margin, rule.kill_probability)
+    level = _common_level(arms, rule.margin, rule.answer_probability)
     meter = view.plan.profile.meter
     return Ceilings(
         sweep_id=view.plan.sweep_id,
@@ -171,7 +171,7 @@ def ceilings(view: SweepView) -> Ceilings:
         flops_per_gpu_hour=meter.flops_per_gpu_hour if meter.type == "flops" else None,
         fit_start_gpu_hours=view.plan.sweep.fit_start_gpu_hours,
         margin=rule.margin,
-        demanded=rule.kill_probability,
+        demanded=rule.answer_probability,
         pooled_ceiling=pooled,
         common_level=level,
         arms=tuple(_row(view, arm, control, pooled, level) for arm in arms),
@@ -240,7 +240,7 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
         at_budget=_value(at_budget),
         control_at_budget=_value(_at_budget(control)),
     )
-    verdict, detail = judge(finding, margin=rule.margin, demanded=rule.kill_probability)
+    verdict, detail = judge(finding, margin=rule.margin, demanded=rule.answer_probability)
     if arm.diverged and arm.sound:
         detail = (
             f"{len(arm.diverged)} of {len(arm.runs)} seeds diverged ({'; '.join(arm.diverged)}). {detail}"

@@ -68,7 +68,7 @@ class Finding:
 
 
 def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict, str]:
-    """A verdict and one sentence of detail; ``demanded`` is the sweep's own kill_probability.
+    """A verdict and one sentence of detail; ``demanded`` is the rule's answer_probability.
 
     In this order: control, failed, diverged, not identified, ceiling raised or lowered, faster or slower,
     no difference seen. A difference short of the demanded probability is told in the detail only.

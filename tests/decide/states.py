@@ -12,7 +12,7 @@ import numpy as np
 from scalerl_lab.config.profile import FlopsMeter
 from scalerl_lab.config.recipe import ChainArithmetic, Evaluation, LlamaModel, Recipe
 from scalerl_lab.config.sweep import Arm, Budget, LeaveOneOut, Rule, Sweep
-from scalerl_lab.decide import decide
+from scalerl_lab.decide import FreeHours, decide
 from scalerl_lab.fit import ArmDraws, FittedCurve, PooledCeiling, fit_curve, interval_of
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.records import (
@@ -149,7 +149,10 @@ def decide_on(
     *,
     sweep: Sweep,
     free_gpu_hours: float,
+    worthier: int = 0,
 ) -> Decision:
     """The decision where the arm's ceiling is that of the run and its siblings."""
-    arm, control = arm_of([fitted, *siblings], 1), arm_of(controls, 2)
-    return decide(run, fitted, arm, control, sweep=sweep, free_gpu_hours=free_gpu_hours)
+    found = {run.planned.arm: arm_of([fitted, *siblings], 1), "control": arm_of(controls, 2)}
+    arms = {name: arm for name, arm in found.items() if arm is not None}
+    free = FreeHours(free_gpu_hours, worthier)
+    return decide(run, fitted, arms, control="control", sweep=sweep, free=free)

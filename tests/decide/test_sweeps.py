@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from scalerl_lab.decide import decide, find_divergence
+from scalerl_lab.decide import FreeHours, decide, find_divergence
 from scalerl_lab.fit import SweepRun, fit_sweep
 from scalerl_lab.records import Action, Cause, EvalPoint, Role
 from tests.decide.states import BUDGET, run_state, sweep
@@ -62,8 +62,9 @@ def killed_in_a_sweep(rng: np.random.Generator) -> dict[str, tuple[Cause, float]
                 continue
             arm = _arm(name)
             state = run_state(points, role=Role.CONTROL if arm == "control" else Role.ARM, arm=arm)
-            ceilings = found.arms.get(arm), found.arms.get("control")
-            decision = decide(state, found.runs[name], *ceilings, sweep=sweep(), free_gpu_hours=0.0)
+            decision = decide(
+                state, found.runs[name], found.arms, control="control", sweep=sweep(), free=FreeHours(0.0)
+            )
             if decision.action is Action.KILL:
                 killed[name] = (decision.cause, decision.gpu_hours / BUDGET)
                 ended[name] = num
