@@ -28,7 +28,7 @@ WAIT_S = 60.0
 def replay(config: dict[str, Any]) -> None:
     """A recorded curve of a loss.
 
-    Near their end good trials wait for the file ``go``, so that the driver can be killed before they end;
+    Near its end the good trial waits for the file ``go``, so that the driver can be killed before it ends;
     the worse one dawdles from step 18 on, so that it is ended by an order if it is.
     """
     folder, ceiling, seed = Path(config["folder"]), *config["arm"]
@@ -60,7 +60,7 @@ def experiment(folder: Path) -> None:
             trainable,
             param_space={
                 "folder": str(folder),
-                "arm": tune.grid_search([(0.6, 1), (0.6, 2), (WORSE, 3)]),
+                "arm": tune.grid_search([(0.6, 1), (WORSE, 2)]),
             },
             tune_config=tune.TuneConfig(metric="loss", mode="min", scheduler=scheduler),
             run_config=tune.RunConfig(storage_path=str(folder), name="x", verbose=0),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scalerl_lab.plugins import forecaster as forecaster_module
 from scalerl_lab.plugins.forecaster import Answer, Forecaster, Job
 from scalerl_lab.plugins.verdict import ForecastRule, History
 
@@ -62,9 +63,12 @@ def test_it_answers_in_turn_and_starts_again_after_its_end() -> None:
         assert set(answer(forecaster).verdicts) == {"a"}
 
 
-def test_after_three_failures_in_turn_it_gives_up(capfd: pytest.CaptureFixture[str]) -> None:
+def test_after_failures_in_turn_it_gives_up(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(forecaster_module, "_MOST_FAILURES", 2)
     with opened() as forecaster:
-        for _ in range(3):
+        for _ in range(2):
             assert not forecaster.gave_up
             forecaster.submit(job("nobody"))
             found = answer(forecaster)

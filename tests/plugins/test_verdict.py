@@ -208,10 +208,10 @@ def test_a_single_trial_and_young_ones_go_on() -> None:
 
 
 def test_equal_trials_are_not_stopped_and_a_worse_one_is() -> None:
-    """Eight equal noisy sigmoids, one that is lower by 0.09: looked at at 30, 40 and 50 % of the target."""
+    """Eight equal noisy sigmoids, one that is lower by 0.09: looked at at 35 and 50 % of the target."""
     curves = {f"tie{i}": curve(0.6, i) for i in range(8)} | {"worse": curve(0.51, 99)}
     stopped: dict[str, int] = {}
-    for upto in (12, 16, 20):
+    for upto in (14, 20):
         fleet = [history(name, values, upto) for name, values in curves.items() if name not in stopped]
         names = [one.name for one in fleet]
         for due in (names[:5], names[5:]):
