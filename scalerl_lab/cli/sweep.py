@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from scalerl_lab.errors import RunFailed
 
 if TYPE_CHECKING:
     from scalerl_lab.launch.sweep_run import Outcome
+    from scalerl_lab.plan import SweepPlan
 
 
 @click.group("sweep")
@@ -23,16 +24,48 @@ def sweep_commands() -> None:
 @click.argument("file")
 @click.option("--profile", metavar="NAME", help="Profile to plan for; laptop where no GPU is visible.")
 @click.option("--price", type=click.FloatRange(min=0.0, min_open=True), help="Money per GPU-hour.")
+@click.option(
+    "--power", is_flag=True, help="Simulate what seeds and budget would see; takes --power-seconds."
+)
+@click.option(
+    "--difference",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=0.02,
+    show_default=True,
+    help="With --power: in ceiling, that is to be seen.",
+)
+@click.option(
+    "--power-seconds",
+    type=click.FloatRange(0.0, 86_400.0),
+    default=50.0,
+    show_default=True,
+    help="With --power: simulate so long.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-def plan_command(file: str, profile: str | None, price: float | None, as_json: bool) -> None:
+def plan_command(
+    file: str,
+    profile: str | None,
+    price: float | None,
+    power: bool,
+    difference: float,
+    power_seconds: float,
+    as_json: bool,
+) -> None:
     """Print what FILE would run and what it costs; nothing is started or created.
 
-    FILE is a sweep's YAML, or the name of a shipped one.
+    FILE is a sweep's YAML, or the name of a shipped one. With --power, sweeps with these seeds and budgets,
+    and with some more and fewer, are simulated and fitted: how often a difference is seen, at what price.
 
     JSON: sweep_id, name, profile, meter, flops_per_gpu_hour, total_gpu_hours, sweep_gpu_hours,
     price_per_gpu_hour, cost, arms (arm, role, about, changes, seeds, run_ids, gpu_hours, cost), runs (run_id,
-    arm, seed, budget_gpu_hours, order).
+    arm, seed, budget_gpu_hours, order); with --power power: difference, certainty, seconds, seed,
+    midpoint_gpu_hours, designs (control_seeds, arm_seeds, run_gpu_hours, gpu_hours, sweeps,
+    interval95_half_width, seen, false_alarms).
     """
+    if power:
+        from scalerl_lab.cli.bench import one_thread
+
+        one_thread()
     from scalerl_lab.plan import plan_file
     from scalerl_lab.report.plan_table import plan_json, plan_lines, plan_table
 
@@ -46,11 +79,24 @@ def plan_command(file: str, profile: str | None, price: float | None, as_json: b
     plan = plan_file(file, profile)
     price = price if price is not None else plan.sweep.price_per_gpu_hour
     if as_json:
-        print_json(plan_json(plan, price))
+        measured = {"power": _power_json(plan, difference, power_seconds)} if power else {}
+        print_json({**plan_json(plan, price), **measured})
         return
     for line in [*headline, *plan_lines(plan)]:
         click.echo(line)
     print_rich(plan_table(plan, price))
+    if power:
+        from scalerl_lab.report.power import PowerAsked, measure_power, power_tables
+
+        asked = PowerAsked(difference, plan.sweep.rule.answer_probability, power_seconds)
+        print_rich(power_tables(measure_power(plan, asked), asked, price))
+
+
+def _power_json(plan: SweepPlan, difference: float, seconds: float) -> dict[str, Any]:
+    from scalerl_lab.report.power import PowerAsked, measure_power, power_json
+
+    asked = PowerAsked(difference, plan.sweep.rule.answer_probability, seconds)
+    return power_json(measure_power(plan, asked), asked)
 
 
 @sweep_commands.command("run")
@@ -101,8 +147,9 @@ def status_command(sweep: str | None, as_json: bool) -> None:
     """Show where each run of SWEEP stands, from what is on record.
 
     JSON: sweep_id, name, profile, used_gpu_hours, cap_gpu_hours, billed_gpu_hours, lost_gpu_hours,
-    free_gpu_hours, runs (run_id, arm, seed, role, status, reused, gpu_hours, granted_gpu_hours,
-    budget_gpu_hours, trials, failures, num_points, pass_rate, ceiling, identified, last_decision).
+    saved_gpu_hours, free_gpu_hours, paused, waiting_orders, runs (run_id, arm, seed, role, status, reused,
+    gpu_hours, granted_gpu_hours, budget_gpu_hours, trials, failures, num_points, pass_rate, ceiling,
+    identified, pinned, last_decision).
     """
     from scalerl_lab.report.status import status_json, status_table
 

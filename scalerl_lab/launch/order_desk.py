@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from scalerl_lab.decide import InForce, Ledger, check_order, decisions_of, in_force
+from scalerl_lab.decide import InForce, Ledger, check_order, decisions_of
 from scalerl_lab.errors import LabError
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import Decision, Order, RunState
@@ -30,9 +30,7 @@ class OrderDesk:
 
     def __init__(self, store: Store, plan: SweepPlan) -> None:
         self._store, self._plan = store, plan
-        carried_out = [row.order for row in store.orders(plan.sweep_id) if row.in_force]
-        self.force: InForce = in_force(carried_out, plan.sweep_gpu_hours)
-        self._carried_out = carried_out
+        self.force: InForce = store.force(plan.sweep_id)
 
     @property
     def has_orders(self) -> bool:
@@ -61,6 +59,5 @@ class OrderDesk:
                 continue
             decisions = decisions_of(order, runs)
             if self._store.carry_out(row.order_id, decisions):
-                self._carried_out.append(order)
-                self.force = in_force(self._carried_out, self._plan.sweep_gpu_hours)
+                self.force = self._store.force(self._plan.sweep_id)
                 yield Settled(order, tuple(decisions), None)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scalerl_lab.decide import check_order, in_force, raised_cap
+from scalerl_lab.decide import check_order, raised_cap
 from scalerl_lab.errors import UserError
 from scalerl_lab.records import Order, OrderKind
 from scalerl_lab.store import OrderRow, Store
@@ -70,8 +70,7 @@ def order_run(
         if cap > ledger.cap:
             given.insert(0, _order(sweep_id, None, OrderKind.RAISE_CAP, why, cap))
             ledger = replace(ledger, cap=cap)
-    carried_out = [row.order for row in store.orders(sweep_id) if row.in_force]
-    check_order(order, states, ledger, in_force(carried_out, ledger.cap))
+    check_order(order, states, ledger, store.force(sweep_id))
     raised = cap if len(given) > 1 else None
     return _give(store, given, label, answer_s, raised)
 
@@ -85,9 +84,7 @@ def order_sweep(
         UserError: the sweep does not take this order as it stands.
     """
     order = _order(sweep_id, None, kind, why, None)
-    carried_out = [row.order for row in store.orders(sweep_id) if row.in_force]
-    ledger = store.budget(sweep_id)
-    check_order(order, store.run_states(sweep_id), ledger, in_force(carried_out, ledger.cap))
+    check_order(order, store.run_states(sweep_id), store.budget(sweep_id), store.force(sweep_id))
     return _give(store, [order], sweep_id, answer_s, None)
 
 

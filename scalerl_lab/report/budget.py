@@ -20,8 +20,8 @@ def budget_line(ledger: Ledger) -> str:
     total = ledger.total
     text = (
         f"{hours(total.used)} of {hours(ledger.cap)} GPU-hours used, {hours(total.promised)} promised, "
-        f"{hours(max(ledger.free, 0.0))} free; {hours(total.saved)} saved; {hours(total.held)} held in all, "
-        f"{hours(total.lost)} of it lost"
+        f"{hours(max(ledger.free, 0.0))} free, {hours(total.saved)} saved; {hours(total.held)} held, "
+        f"{hours(total.lost)} lost"
     )
     cost = ledger.money(total.held)
     return f"{text}, which cost {cost:,.2f}." if cost is not None else f"{text}."

@@ -63,27 +63,32 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
     table.add_column("ceiling, 80 %", no_wrap=True)
     table.add_column("last decision", overflow="ellipsis", no_wrap=True, min_width=8)
     states = store.run_states(sweep_id)
+    force, waiting = store.force(sweep_id), store.waiting_orders(sweep_id)
     for state in states:
         fit = fits[state.planned.run_id][0] if state.planned.run_id in fits else None
-        table.add_row(*_cells(state, fit))
+        table.add_row(*_cells(state, fit, pinned=state.planned.run_id in force.pins))
+    orders = []
+    if force.paused is not None:
+        orders.append(Text(f"Paused by {force.paused.by} at {when(force.paused.at)}: {force.paused.why}."))
+    if waiting:
+        orders.append(Text(f"{num(len(waiting), 'order')} for the driver to carry out."))
     return Group(
         Text(f"Sweep {plan.sweep.name} ({sweep_id})"),
         Text(profile_line(plan)),
         table,
-        Text(
-            f"{budget_line(budget)} {num(len(plan.runs), 'run')}, "
-            f"{sum(state.reused for state in states)} of them reused."
-        ),
+        Text(budget_line(budget)),
+        Text(f"{num(len(plan.runs), 'run')}, {sum(state.reused for state in states)} of them reused."),
+        *orders,
     )
 
 
-def _cells(state: RunState, fit: Fit | None) -> tuple[RenderableType, ...]:
+def _cells(state: RunState, fit: Fit | None, *, pinned: bool) -> tuple[RenderableType, ...]:
     last = state.last_decision
     ceiling = fit.ceiling if fit is not None else None
     dim = "" if fit is not None and fit.status is FitStatus.IDENTIFIED else "dim italic"
     return (
         f"{state.planned.arm}:{state.planned.spec.seed}",
-        state.status.value,
+        f"{state.status.value}, pinned" if pinned else state.status.value,
         f"{hours(state.gpu_hours)}/{hours(state.granted_gpu_hours)}",
         rate(state.points[-1].pass_rate if state.points else None),
         Text(ABSENT if ceiling is None else f"{rate(ceiling.median)} {span80(ceiling)}", style=dim),
@@ -94,6 +99,7 @@ def _cells(state: RunState, fit: Fit | None) -> tuple[RenderableType, ...]:
 def status_json(store: Store, sweep_id: str) -> dict[str, Any]:
     """Where a sweep stands, for machines."""
     plan, budget, fits = store.plan(sweep_id), store.budget(sweep_id), store.latest_fits(sweep_id)
+    force = store.force(sweep_id)
     return {
         "sweep_id": sweep_id,
         "name": plan.sweep.name,
@@ -102,9 +108,15 @@ def status_json(store: Store, sweep_id: str) -> dict[str, Any]:
         "cap_gpu_hours": budget.cap,
         "billed_gpu_hours": budget.total.held,
         "lost_gpu_hours": budget.total.lost,
+        "saved_gpu_hours": budget.total.saved,
         "free_gpu_hours": budget.free,
+        "paused": force.paused is not None,
+        "waiting_orders": len(store.waiting_orders(sweep_id)),
         "runs": [
-            _run_json(state, fits[state.planned.run_id][0] if state.planned.run_id in fits else None)
+            {
+                **_run_json(state, fits[state.planned.run_id][0] if state.planned.run_id in fits else None),
+                "pinned": state.planned.run_id in force.pins,
+            }
             for state in store.run_states(sweep_id)
         ],
     }

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import select
 
-from scalerl_lab.decide import Ledger, in_force, ledger_of
+from scalerl_lab.decide import InForce, Ledger, in_force, ledger_of
 from scalerl_lab.errors import LockHeld
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
@@ -242,11 +242,11 @@ class Store:
             NotFound: no sweep has this id.
         """
         plan, states = self.plan(sweep_id), self.run_states(sweep_id)
-        cap = in_force([row.order for row in self.orders(sweep_id) if row.in_force], plan.sweep_gpu_hours)
+        cap_gpu_hours = self.force(sweep_id).cap_gpu_hours
         price = plan.sweep.price_per_gpu_hour if price_per_gpu_hour is None else price_per_gpu_hour
         with self.database.read() as session:
             entries = fact_rows.ledger(session, [run.run_id for run in plan.runs])
-        return ledger_of(cap.cap_gpu_hours, states, entries, price_per_gpu_hour=price)
+        return ledger_of(cap_gpu_hours, states, entries, price_per_gpu_hour=price)
 
     # ------------------------------------------------------------ what people order
 
@@ -259,6 +259,15 @@ class Store:
         """All orders given to a sweep and its runs, oldest first."""
         with self.database.read() as session:
             return orders.read(session, OrderTable.sweep_id == sweep_id)
+
+    def force(self, sweep_id: str) -> InForce:
+        """What the orders carried out so far amount to: pins, a pause, the cap.
+
+        Raises:
+            NotFound: no sweep has this id.
+        """
+        carried_out = [row.order for row in self.orders(sweep_id) if row.in_force]
+        return in_force(carried_out, self.plan(sweep_id).sweep_gpu_hours)
 
     def waiting_orders(self, sweep_id: str) -> list[OrderRow]:
         """Orders that no driver has settled yet, oldest first."""
