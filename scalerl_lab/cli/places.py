@@ -52,12 +52,32 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def _write_what_can_be_written() -> None:
+    """Have a plain sign, or a question mark, stand for one that the encoding of stdout lacks."""
+    import codecs
+    import io
+    import sys
+
+    plain = {"−": "-", "–": "-", "…": ".", "·": "."}
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        lacking = error.object[error.start : error.end]
+        return "".join(plain.get(sign, "?") for sign in lacking), error.end
+
+    codecs.register_error("lab.plain", replaced)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="lab.plain")
+
+
 def print_rich(*renderables: Any) -> None:
     """Print for a terminal, or plain at 100 columns where there is none."""
     import sys
 
     from rich.console import Console
 
+    _write_what_can_be_written()
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else 100, highlight=False, soft_wrap=False)
     for renderable in renderables:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from scalerl_lab.config.sweep import Rule
 from scalerl_lab.decide import account_of
-from scalerl_lab.records import Action, Cause, Decision, EndReason, Evidence, OrderKind, RunState
+from scalerl_lab.records import Action, Cause, Decision, EndReason, Evidence, OrderKind, RunState, RunStatus
 from scalerl_lab.report.held_against import difference_words, worse_by
 from scalerl_lab.report.words import hours, num, probability, rate, span80
 from scalerl_lab.store import DecisionRow, OrderRow, TrialRow
@@ -70,6 +70,20 @@ class Story:
     def label(self) -> str:
         """Arm and seed, as people name a run."""
         return label_of(self.state)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else must be known to follow it: other sweeps that had a hand in the run."""
+        found = []
+        if self.state.reused:
+            found.append("Another sweep ran it before; its points were there when this sweep began.")
+        if self.state.status is RunStatus.KILLED and self.effects:
+            at = self.effects[-1].row.decision.gpu_hours
+            if self.state.gpu_hours > at:
+                found.append(
+                    f"Another sweep took it on from {hours(at)} GPU-hours, after this one stopped it."
+                )
+        return tuple(found)
 
     @property
     def drawn(self) -> tuple[Entry, ...]:

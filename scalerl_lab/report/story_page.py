@@ -52,7 +52,8 @@ def _story(view: SweepView, run: RunView) -> Markup:
         el("ol", *(_entry(story, entry) for entry in story.entries), class_="events"),
         class_="tale" if drawings else None,
     )
-    return el("article", head, tale, _log(run), id=anchor(run.run_id), class_="story")
+    notes = [el("p", note, class_="note") for note in story.notes]
+    return el("article", head, *notes, tale, _log(run), id=anchor(run.run_id), class_="story")
 
 
 def _drawing(story: Story, entry: Entry) -> Markup | None:

@@ -105,16 +105,7 @@ def _header(story: Story) -> list[RenderableType]:
     if planned.changes:
         changed = "; ".join(f"{c.path}: {c.before} -> {c.after}" for c in planned.changes)
         lines.append(Text(f"Differs from the control in {changed}."))
-    if state.reused:
-        lines.append(
-            Text("It was run for another sweep before; its points were there when this sweep began.")
-        )
-    if state.status is RunStatus.KILLED and story.effects:
-        at = story.effects[-1].row.decision.gpu_hours
-        if state.gpu_hours > at:
-            lines.append(
-                Text(f"Another sweep took it on from {hours(at)} GPU-hours, after this one stopped it.")
-            )
+    lines += [Text(note) for note in story.notes]
     if not story.effects:
         lines.append(Text(_undecided(state)))
     return lines

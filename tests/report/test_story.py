@@ -72,6 +72,15 @@ def test_a_kill_that_was_taken_back_saves_nothing() -> None:
     assert [e.saved_gpu_hours for e in effects(run(), again)] == [0.0] * 5 + [8000.0]
 
 
+def test_another_sweep_that_had_a_hand_in_it_is_named() -> None:
+    rows = [decided(1, 6000.0, Action.KILL, Cause.CEILING_BELOW)]
+    assert tell("loo-1", RULE, run(reused=True), rows).notes == (
+        "Another sweep ran it before; its points were there when this sweep began.",
+        "Another sweep took it on from 6,000 GPU-hours, after this one stopped it.",
+    )
+    assert tell("loo-1", RULE, run(), looks_and_kill()).notes == ()
+
+
 def test_extensions_give_what_comes_on_top() -> None:
     rows = [
         decided(1, 4000.0, Action.EXTEND, Cause.ORDERED, granted=BUDGET + 2400.0),
