@@ -60,7 +60,7 @@ def plan_command(
     price_per_gpu_hour, cost, arms (arm, role, about, changes, seeds, run_ids, gpu_hours, cost), runs (run_id,
     arm, seed, budget_gpu_hours, order); with --power power: difference, certainty, seconds, seed,
     midpoint_gpu_hours, designs (control_seeds, arm_seeds, run_gpu_hours, gpu_hours, sweeps,
-    interval95_half_width, seen, false_alarms).
+    interval95_half_width, power, seen, false_alarms).
     """
     if power:
         from scalerl_lab.cli.bench import one_thread

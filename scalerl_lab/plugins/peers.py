@@ -75,7 +75,8 @@ class _Controller:
 
         if trial.status in (Trial.TERMINATED, Trial.ERROR):
             return
-        if trial.status in (Trial.PENDING, Trial.PAUSED):
+        # One that the cap cut off before its first result has nothing to complete with.
+        if trial.status in (Trial.PENDING, Trial.PAUSED) or not trial.last_result:
             self.scheduler.on_trial_remove(self, trial)
         else:
             self.scheduler.on_trial_complete(self, trial, trial.last_result)

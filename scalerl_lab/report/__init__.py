@@ -9,6 +9,7 @@
     forecasts   a folder: curves of any file, read, fitted, forecast and shown, for ``lab fit``
     replayed    a replay as a table and as JSON; ``replay_source`` curves of a file or sweep to be replayed
     bench       a folder: how good forecasts are, on real curves and where the answer is known
+    power       what a plan could see, by simulation
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
     story       a run from its first trial to what was decided last; ``why`` tells it in a terminal, ``decisions``
                 lists those of a sweep; ``story_picture`` what was known then, drawn by ``story_plot`` in
