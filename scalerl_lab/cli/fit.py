@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scalerl_lab.cli.bench import one_thread
 from scalerl_lab.cli.places import print_json, print_rich
 from scalerl_lab.errors import UserError
 
@@ -90,11 +91,20 @@ class Start(click.ParamType["float | str"]):
     help="Column that names the run; repeat to join two. The word none: one run.",
 )
 @click.option("--x", metavar="COLUMN", help="Column of the compute, in any unit.")
-@click.option("--y", metavar="COLUMN", help="Column of the value, higher is better.")
+@click.option(
+    "--y",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column of the value, higher is better; repeated: each is a run of its own.",
+)
 @click.option(
     "--se", metavar="COLUMN", help="Column of the value's standard error. The word none: there is none."
 )
-@click.option("--arm", metavar="COLUMN", help="With --pool: column of the arm that a run is a seed of.")
+@click.option(
+    "--arm",
+    metavar="COLUMN",
+    help="Column of the arm that a run is a seed of; with --pool, or --method paper --versus RUN.",
+)
 @click.option(
     "--only",
     multiple=True,
@@ -142,6 +152,12 @@ class Start(click.ParamType["float | str"]):
     "--method", type=click.Choice(METHODS), default="posterior", show_default=True, help="How to fit."
 )
 @click.option("--pool", is_flag=True, help="The runs are siblings of one sweep: fit them together.")
+@click.option(
+    "--versus",
+    metavar="RUN",
+    help="Compare all runs with this one: with --pool by the joint posterior, with --method paper its way.",
+)
+@click.option("--level", type=Number(), metavar="VALUE", help="At which compute does a run reach this value?")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.option("--csv", "as_csv", is_flag=True, help="One line per run and forecast, with a header.")
 @click.option(
@@ -154,7 +170,7 @@ def fit_command(
     file: str,
     run: tuple[str, ...],
     x: str | None,
-    y: str | None,
+    y: tuple[str, ...],
     se: str | None,
     arm: str | None,
     only: tuple[str, ...],
@@ -167,6 +183,8 @@ def fit_command(
     unbounded: bool,
     method: str,
     pool: bool,
+    versus: str | None,
+    level: float | None,
     as_json: bool,
     as_csv: bool,
     plot: Path | None,
@@ -182,6 +200,8 @@ def fit_command(
     lab fit points.csv --until 8000 --plot curves.png      forecast what is known already
     lab fit points.csv --at 16000 --at 32000 --json        for a program
     lab fit sweep.csv --pool                               runs that share model, data and noise
+    lab fit sweep.csv --pool --versus control --level 0.6  each run against one of them
+    lab fit sweep.csv --method paper --versus control      the same as the ScaleRL paper does it
 
     JSON: a list with, for each run in the file's order, run, status (identified, not_identified,
     too_few_points), shape (law, flat, linear, two_phase, collapsing, late_blooming, wandering, or null where
@@ -189,9 +209,15 @@ def fit_command(
     median, lo80, hi80, lo95, hi95, or null), residual_sd, predictions (each compute, median, lo50, hi50,
     lo80, hi80, lo90, hi90, lo95, hi95: of a new measured point), predictions_mean (the same of the curve
     itself) and held_out (n_points, first_compute, last_compute, mean_absolute_error, crps, covered50,
-    covered80, covered90, covered95, or null). Where a method gives a number without an interval, lo and hi
-    equal the median. In CSV the curve's own bands are the columns mean_median, mean_lo50 and so on.
+    covered80, covered90, covered95, or null), compute_to_level (null without --level; level, median, lo80,
+    hi80, lo95, hi95: null where the curve never gets there) and versus (null without --versus; run,
+    asymptote, efficiency with the asymptote at which it is compared, values, compute_to_level_ratio, each
+    with probability_above or probability_sooner, and crossing with from, until, probability,
+    probability_ahead and probability_behind; with --method paper run, asymptote, margin, replicates,
+    common_asymptote, efficiency and other_efficiency). Where a method gives a number without an interval, lo
+    and hi equal the median. In CSV the curve's own bands are the columns mean_median, mean_lo50 and so on.
     """
+    one_thread()
     if as_json and as_csv:
         raise UserError("give --json or --csv, not both")
     if first is not None and last is not None and not first < last:
@@ -200,13 +226,20 @@ def fit_command(
         raise UserError("give --bounds or --unbounded, not both")
     if bounds is not None and not bounds[0] < bounds[1]:
         raise UserError(f"--bounds {bounds[0]:g} {bounds[1]:g}: the first has to be below the second")
+    if arm is not None and not pool and not (method == "paper" and versus is not None):
+        raise UserError(
+            "--arm says which runs are seeds of one arm; that counts with --pool, or with --method paper "
+            "--versus RUN: give one of these too"
+        )
     if r0_se is not None and not isinstance(r0, float):
         raise UserError("--r0-se is the standard error of a number given by --r0; give that too")
     from scalerl_lab.report.forecasts import Asked, Question, check_format, choose, fit_runs, read_points
 
     if plot is not None:
         check_format(plot)
-    points = read_points(file, Asked(run, x, y, se, arm))
+    # One column of values, or as many runs as columns.
+    one, wide = (y[0] if y else None, ()) if len(y) < 2 else (None, y)
+    points = read_points(file, Asked(run, x, one, se, arm, wide))
     for note in points.notes:
         click.echo(f"lab: {note}", err=True)
     question = Question(
@@ -220,6 +253,8 @@ def fit_command(
         bounds=bounds,
         unbounded=unbounded,
         pool=pool,
+        versus=versus,
+        level=level,
     )
     fitted, notes = fit_runs(points, choose(points, only), question)
     if as_json:

@@ -49,8 +49,6 @@ from scalerl_lab.fit.courses import ArmDraws, LawDraws, Lines, drawn_curves, dra
 from scalerl_lab.fit.crossing import Crossing, crossing, crossing_of_curves
 from scalerl_lab.fit.differences import (
     Difference,
-    efficiency_at,
-    efficiency_difference,
     log_hours_ratio,
     pass_rate_difference,
     probability_below,
@@ -61,7 +59,13 @@ from scalerl_lab.fit.law import gain_share, hours_to_reach, pass_rate
 from scalerl_lab.fit.law_fit import LawFit, fit_posterior
 from scalerl_lab.fit.methods import METHODS, fit_with
 from scalerl_lab.fit.paper import PaperFit, paper_fit
-from scalerl_lab.fit.pool import CeilingRefit, PooledCeiling, ceiling_difference, refit_at_ceiling
+from scalerl_lab.fit.pool import (
+    CeilingRefit,
+    PooledCeiling,
+    ceiling_difference,
+    efficiency_difference,
+    refit_at_ceiling,
+)
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
 from scalerl_lab.fit.siblings import Siblings, fit_siblings
 from scalerl_lab.fit.sweep_fit import SweepFit, SweepRun, fit_sweep
@@ -90,7 +94,6 @@ __all__ = [
     "crossing_of_curves",
     "drawn_curves",
     "drawn_hours",
-    "efficiency_at",
     "efficiency_difference",
     "fit_curve",
     "fit_posterior",

@@ -65,30 +65,6 @@ def probability_below(draws: Floats, bound: float) -> float:
     return min(below / draws.size, 1.0)
 
 
-def efficiency_difference(arm: LawDraws, other: LawDraws, ceiling: float) -> Difference:
-    """B of an arm minus B of another, both at one ceiling.
-
-    Source: ScaleRL (arXiv 2510.13786) A.5: B is compared at the mean A.
-    """
-    return Difference(efficiency_at(arm, ceiling) - efficiency_at(other, ceiling))
-
-
-def efficiency_at(draws: LawDraws, ceiling: float) -> Floats:
-    """[K] B given that A is ``ceiling``: each draw moved along the ridge of log B against A.
-
-    log B + b (ceiling - A) with b = cov(log B, A) / var(A): exact where the posterior is normal.
-    """
-    log_B, A = np.log(draws.B), draws.A
-    if draws.lines is not None and draws.lines.lawful.any():
-        # The ceiling of a line is none of the law's; its B is that of the law, had it held.
-        A = np.where(draws.lines.lawful, A, A[draws.lines.lawful].mean())
-    off = A - A.mean()
-    variance = float(np.mean(off**2))
-    slope = float(np.mean(off * log_B)) / variance if variance > _NARROWEST**2 else 0.0
-    moved: Floats = np.exp(log_B + slope * (ceiling - A))
-    return moved
-
-
 def pass_rate_difference(arm: LawDraws, other: LawDraws, gpu_hours: float) -> Difference:
     """Pass rate of an arm's curve at a compute minus that of another's."""
     of_arm, of_other = (drawn_curves(draws, gpu_hours)[:, 0] for draws in (arm, other))

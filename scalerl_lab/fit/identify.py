@@ -74,7 +74,7 @@ def identify(curve: Curve, draws: Draws, limits: Limits) -> tuple[FitStatus, str
     missing = None
     if reach < limits.min_window_midpoints:
         missing = (
-            f"the window ends at {reach:.1f} midpoints, {limits.min_window_midpoints:g} demanded; "
+            f"the window ends at {_below(reach)} midpoints, {limits.min_window_midpoints:g} demanded; "
             f"the ceiling's 80 % interval is {range80}."
         )
     elif high - low > widest:
@@ -104,6 +104,11 @@ def _span(curve: Curve) -> float:
     if curve.bounds is None:
         return seen
     return min(curve.bounds[1] - curve.bounds[0], _SEEN_SPANS * seen)
+
+
+def _below(reach: float) -> str:
+    """Midpoints with one decimal, rounded down: 1.96 is not 2."""
+    return f"{math.floor(10.0 * reach + 1e-9) / 10.0:.1f}"
 
 
 def _of_line(probability: float) -> str:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scalerl_lab.fit.law import Floats
-from scalerl_lab.fit.paper import PAPER_MIDPOINTS, PaperFit, paper_fit
 
 PUBLISHED_MARGIN = 0.02
 """Three runs of the published recipe lay within 0.015 of each other's mean; the paper uses 0.02."""
@@ -61,22 +60,6 @@ def ceiling_margin(ceilings: Sequence[float]) -> Replicates:
     return Replicates(mean, spread, _STEP * math.ceil(spread / _STEP - 1e-9))
 
 
-def fit_at_ceiling(
-    gpu_hours: ArrayLike,
-    pass_rate: ArrayLike,
-    r0: float,
-    ceiling: float,
-    *,
-    midpoints: Sequence[float] = PAPER_MIDPOINTS,
-) -> PaperFit:
-    """B and C_mid by least squares on the grid of midpoints, the ceiling being held.
-
-    Raises:
-        ValueError: there is no point.
-    """
-    return paper_fit(gpu_hours, pass_rate, r0, ceilings=[ceiling], midpoints=midpoints)
-
-
 def slope_at_ceiling(gpu_hours: ArrayLike, pass_rate: ArrayLike, r0: float, ceiling: float) -> Slope | None:
     """B as the slope of log F(R) against log C at a held ceiling.
 
@@ -101,11 +84,11 @@ def slope_at_ceiling(gpu_hours: ArrayLike, pass_rate: ArrayLike, r0: float, ceil
     return Slope(B, float(np.exp(x.mean() - y.mean() / B)), int(inside.sum()))
 
 
-def common_ceiling(first: PaperFit, second: PaperFit, margin: float = PUBLISHED_MARGIN) -> float | None:
+def common_ceiling(first: float, second: float, margin: float = PUBLISHED_MARGIN) -> float | None:
     """The mean of two ceilings at which B may be compared; None where they differ by more than the margin.
 
     Worked number: 0.610 and 0.595 give 0.6025 with margin 0.02; 0.645 and 0.610 give None.
     """
-    if abs(first.A - second.A) > margin + 1e-9:
+    if abs(first - second) > margin + 1e-9:
         return None
-    return (first.A + second.A) / 2.0
+    return (first + second) / 2.0

@@ -55,6 +55,17 @@ def paper(curve: Curve) -> BaselineFit:
     )
 
 
+def paper_at_ceiling(curve: Curve, ceiling: float) -> PaperFit:
+    """B and C_mid of a curve with at least one point, the ceiling held, on the same grids of midpoints.
+
+    Source: ScaleRL (arXiv 2510.13786) A.5: B is compared at the mean of ceilings that are alike.
+    """
+    r0 = curve.r0 if curve.r0 is not None else float(curve.value[0])
+    last = float(curve.compute[-1])
+    found = _on_grids(computes(curve), curve.value, r0, np.array([ceiling]), _grid_unit(curve))
+    return replace(found, C_mid=found.C_mid * last)
+
+
 def _grid_unit(curve: Curve) -> float:
     """The compute that the paper's midpoints are in units of, as a share of the last compute."""
     last = float(curve.compute[-1])

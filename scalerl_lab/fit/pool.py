@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from scalerl_lab.fit.courses import LawDraws
 from scalerl_lab.fit.differences import Difference
 from scalerl_lab.fit.fitted import interval_of
 from scalerl_lab.fit.law import Floats
-from scalerl_lab.fit.law_fit import ready
-from scalerl_lab.fit.posterior import Draws, draw_posterior
+from scalerl_lab.fit.law_fit import LawFit, ready
+from scalerl_lab.fit.posterior import Draws, draw_posterior, locate
 from scalerl_lab.fit.window import curve_of
 from scalerl_lab.records import EvalPoint, Interval
 
@@ -68,3 +70,20 @@ def refit_at_ceiling(
     problem, axes = ready(curve)
     draws = draw_posterior(problem, axes, ceiling=ceiling)
     return CeilingRefit(ceiling, interval_of(draws.B), interval_of(draws.C_mid), draws)
+
+
+def efficiency_difference(run: LawFit, other: LawFit, ceiling: float) -> Difference | None:
+    """B of a run minus B of another, both refitted with the ceiling held at one value.
+
+    Returns:
+        None where one of them has no point.
+
+    Source: ScaleRL (arXiv 2510.13786) A.5: B is compared at the mean A.
+    """
+    if run.problem is None or other.problem is None:
+        return None
+    B, B_other = (
+        draw_posterior(each, locate(each), ceiling=ceiling).B for each in (run.problem, other.problem)
+    )
+    # Draws stand in the order of the grid; what is left of B given the ceiling is not shared.
+    return Difference(B - np.random.default_rng(0).permutation(B_other))

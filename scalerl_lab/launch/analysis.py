@@ -1,13 +1,19 @@
-"""Fits and verdicts in a process of their own, so that the driver's loop never waits for one."""
+"""Fits and verdicts in a process of their own, so that the driver's loop never waits for one.
+
+That process keeps the curves: a job carries only the points that came since the job before, or a sweep of a
+thousand runs would be packed and sent anew for each of its points.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
 
 from scalerl_lab.config.sweep import Sweep
-from scalerl_lab.decide import fit_together
+from scalerl_lab.decide import Analysis, AnalysisJob, analyse, fit_together
 from scalerl_lab.fit import FittedCurve, SweepRun
 from scalerl_lab.launch.locking import serve_parent
 from scalerl_lab.records import EvalPoint
@@ -15,12 +21,73 @@ from scalerl_lab.records import EvalPoint
 Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]
 """Draws a fitted curve up to a compute, under a title; returns a PNG."""
 
+_known: dict[str, dict[str, SweepRun]] = {}
+"""In the process of the analyses: sender -> run id -> its curve, as told so far."""
 
-def draw(
-    plot: Plot, run_id: str, runs: Sequence[SweepRun], sweep: Sweep, up_to_gpu_hours: float, title: str
-) -> bytes:
-    """Draw a run's points, and its fit and bands by the fit of the whole sweep."""
-    fitted = fit_together(runs, sweep).runs[run_id]
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a job adds to the curves that are known."""
+
+    sender: str
+    changed: tuple[tuple[SweepRun, int], ...]
+    """Runs with only their new points, and how many of the known ones stay before them."""
+    run_ids: tuple[str, ...]
+    """All that the job is about, in its order."""
+
+    def take(self) -> tuple[SweepRun, ...]:
+        """Add the news to what is known; returns the curves of the job."""
+        curves = _known.setdefault(self.sender, {})
+        for run, num_kept in self.changed:
+            kept = curves[run.run_id].points[:num_kept] if num_kept else ()
+            curves[run.run_id] = replace(run, points=kept + run.points)
+        return tuple(curves[run_id] for run_id in self.run_ids)
+
+
+@dataclass(slots=True)
+class Analyst:
+    """Has analyses and pictures made by an executor that does one after the other."""
+
+    executor: Executor
+    _sender: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _told: dict[str, tuple[EvalPoint, ...]] = field(default_factory=dict)
+
+    def analyse(self, job: AnalysisJob) -> Future[Analysis]:
+        """Ask for the verdict on a run."""
+        return self.executor.submit(_analyse, self._news(job.runs), replace(job, runs=()))
+
+    def draw(
+        self,
+        plot: Plot,
+        run_id: str,
+        runs: Sequence[SweepRun],
+        sweep: Sweep,
+        up_to_gpu_hours: float,
+        title: str,
+    ) -> Future[bytes]:
+        """Ask for a picture of a run's points, with its fit and bands by the fit of the whole sweep."""
+        return self.executor.submit(_draw, plot, run_id, self._news(runs), sweep, up_to_gpu_hours, title)
+
+    def _news(self, runs: Sequence[SweepRun]) -> _News:
+        changed = []
+        for run in runs:
+            told = self._told.get(run.run_id)
+            if told is run.points:
+                continue
+            self._told[run.run_id] = run.points
+            if told == run.points:
+                continue
+            num_kept = len(told) if told is not None and run.points[: len(told)] == told else 0
+            changed.append((replace(run, points=run.points[num_kept:]), num_kept))
+        return _News(self._sender, tuple(changed), tuple(run.run_id for run in runs))
+
+
+def _analyse(news: _News, job: AnalysisJob) -> Analysis:
+    return analyse(replace(job, runs=news.take()))
+
+
+def _draw(plot: Plot, run_id: str, news: _News, sweep: Sweep, up_to_gpu_hours: float, title: str) -> bytes:
+    fitted = fit_together(news.take(), sweep).runs[run_id]
     return plot(fitted, fitted.points, up_to_gpu_hours, title)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -301,3 +302,63 @@ def test_a_file_that_is_not_there(points: str, empty: Lab) -> None:
     result = empty("fit", points.replace("points", "point"))
     assert result.exit_code == 2
     assert f"did you mean '{points}'?" in result.stderr
+
+
+def test_runs_against_one_of_them(points: str, empty: Lab) -> None:
+    asked = ("fit", points, "--pool", "--versus", "a", "--level", "0.45", "--at", "8000")
+    table = empty(*asked)
+    assert table.exit_code == 0
+    assert max(map(len, table.stdout.splitlines())) <= 100
+    assert "against a" in table.stdout
+    assert "compute to 0.45, ratio" in table.stdout
+    a, b = json.loads(empty(*asked, "--json").stdout)
+    assert a["versus"] is None
+    against = b["versus"]
+    _documented(fit_command, b, against, b["compute_to_level"], against["crossing"], against["efficiency"])
+    # Ceilings of 0.6 and 0.5.
+    assert against["asymptote"]["lo95"] - 0.01 <= -0.1 <= against["asymptote"]["hi95"] + 0.01
+    assert against["asymptote"]["probability_above"] < 0.01
+    assert [at["compute"] for at in against["values"]] == [8000.0]
+    # 900 (0.15 / 0.05)^(1 / 1.8) and 900 (0.15 / 0.15)^(1 / 1.8): 3^(1 / 1.8) = 1.841 times as much.
+    assert against["compute_to_level_ratio"]["median"] == pytest.approx(1.841, abs=0.15)
+    paper = json.loads(empty("fit", points, "--method", "paper", "--versus", "a", "--json").stdout)[1][
+        "versus"
+    ]
+    _documented(fit_command, paper)
+    assert (paper["margin"], paper["replicates"], paper["common_asymptote"]) == (0.02, 0, None)
+    assert paper["asymptote"] == pytest.approx(-0.1, abs=0.02)
+
+
+def test_a_column_for_each_run(tmp_path: Path, empty: Lab) -> None:
+    rows = [line.split(",") for line in GOOD.splitlines()[1:]]
+    a, b = ([value for run, _, value in rows if run == name] for name in "ab")
+    computes = [compute for run, compute, _ in rows if run == "a"]
+    body = "\n".join(f"{c},{x},{y}" for c, x, y in zip(computes, a, b, strict=True))
+    long = json.loads(empty("fit", write(tmp_path, GOOD), "--json").stdout)
+    wide = write(tmp_path, f"gpu_hours,a,b\n{body}\n", "wide.csv")
+    assert "or, where each is a run: --y a --y b" in empty("fit", wide).stderr
+    assert json.loads(empty("fit", wide, "--y", "a", "--y", "b", "--json").stdout) == long
+    exported = write(tmp_path, f'"Step","a - eval/pass","b - eval/pass"\n{body}\n', "exported.csv")
+    assert json.loads(empty("fit", exported, "--json").stdout) == long
+
+
+def test_an_arm_without_runs_to_pool_is_refused(points: str, empty: Lab) -> None:
+    refused = empty("fit", points, "--arm", "run_id")
+    assert refused.exit_code == 2
+    assert "that counts with --pool" in refused.stderr
+
+
+def test_arithmetic_has_one_thread(points: str, empty: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert empty("fit", points, "--method", "last_value").exit_code == 0
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-3, 1.0, 1e3, 1e9])
+def test_no_number_and_no_name_is_cut(factor: float, tmp_path: Path, empty: Lab) -> None:
+    rows = [line.split(",") for line in GOOD.splitlines()[1:]]
+    body = "\n".join(f"{run}_of_a_sweep,{c},{factor * float(v):.9g}" for run, c, v in rows)
+    table = empty("fit", write(tmp_path, f"run_id,step,reward\n{body}\n"), "--until", "2000").stdout
+    assert "…" not in table
+    assert "a_of_a_sweep" in table
+    assert max(map(len, table.splitlines())) <= 100

@@ -12,7 +12,6 @@ from scalerl_lab.fit import (
     Lines,
     drawn_curves,
     drawn_hours,
-    efficiency_at,
     fit_posterior,
     fit_siblings,
     log_hours_ratio,
@@ -68,15 +67,6 @@ def test_the_compute_to_a_level_is_that_of_the_line() -> None:
     )
     assert np.isinf(drawn_hours(mixed(), 1.2)).all()
     assert drawn_hours(mixed(None), 1.2)[1] == pytest.approx(1000.0 * math.exp(7.0))
-
-
-def test_the_ceiling_of_a_line_bends_no_ridge() -> None:
-    # log B = log 2 - 3 (A - 0.6) in draws of the law; the line's A of 5 has nothing to do with it.
-    A = np.array([0.55, 0.6, 0.65, 5.0])
-    B = 2.0 * np.exp(-3.0 * (np.where(A > 1.0, 0.6, A) - 0.6))
-    lines = Lines(A < 1.0, np.full(4, 0.5), np.zeros(4), 1000.0, (0.0, 1.0))
-    at = efficiency_at(ArmDraws(np.zeros(4), A, B, np.ones(4), lines), 0.6)
-    assert at == pytest.approx(np.full(4, 2.0))
 
 
 @pytest.mark.parametrize("r0", [None, 0.3])

@@ -11,8 +11,6 @@ from scalerl_lab.config.sweep import Rule
 from scalerl_lab.fit import (
     ArmDraws,
     FittedCurve,
-    efficiency_at,
-    efficiency_difference,
     fit_curve,
     log_hours_ratio,
     pass_rate_difference,
@@ -33,26 +31,6 @@ def arm(
     """Draws of an arm; what is one number is certain."""
     ones = np.ones(K)
     return ArmDraws(r0 * ones, A * ones, B * ones, C_mid * ones)
-
-
-def test_efficiency_at_a_ceiling_follows_the_ridge() -> None:
-    # log B = log 2 - 3 (A - 0.6) exactly, so at A = 0.65 every draw has 2 exp(-0.15).
-    A = 0.5 + 0.2 * RANKS
-    at = efficiency_at(arm(A, 2.0 * np.exp(-3.0 * (A - 0.6))), 0.65)
-    assert at == pytest.approx(np.full(K, 2.0 * math.exp(-0.15)))
-
-
-def test_efficiency_at_the_ceiling_of_a_certain_arm_is_its_own() -> None:
-    B = 1.5 + RANKS
-    assert efficiency_at(arm(0.6, B), 0.7) == pytest.approx(B)
-
-
-def test_the_difference_of_efficiencies_is_at_one_ceiling() -> None:
-    A = 0.5 + 0.2 * RANKS
-    first, second = arm(A, 2.0 * np.exp(-3.0 * (A - 0.6))), arm(0.6, 1.5)
-    found = efficiency_difference(first, second, 0.65)
-    assert found.interval.median == pytest.approx(2.0 * math.exp(-0.15) - 1.5)
-    assert found.interval.high95 - found.interval.low95 == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_difference_of_pass_rates_at_a_compute() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scalerl_lab.fit import PaperFit, pass_rate
+from scalerl_lab.fit import pass_rate
 from scalerl_lab.fit.paper import paper_fit
-from scalerl_lab.fit.paper_compare import ceiling_margin, common_ceiling, fit_at_ceiling, slope_at_ceiling
+from scalerl_lab.fit.paper_compare import ceiling_margin, common_ceiling, slope_at_ceiling
 from tests.fit.digitised import LEAVE_ONE_OUT, TABLE, Published, markers, merged
 
 HOURS = np.geomspace(1000.0, 16000.0, 20)
@@ -23,13 +23,10 @@ def test_margin_by_hand() -> None:
 
 
 def test_common_ceiling_by_hand() -> None:
-    def fit(A: float) -> PaperFit:
-        return PaperFit(A=A, B=2.0, C_mid=2500.0, rmse=0.004, at_edge=False)
-
-    assert common_ceiling(fit(0.610), fit(0.595)) == pytest.approx(0.6025)
-    assert common_ceiling(fit(0.610), fit(0.590)) == pytest.approx(0.600)
-    assert common_ceiling(fit(0.645), fit(0.610)) is None
-    assert common_ceiling(fit(0.645), fit(0.610), margin=0.04) == pytest.approx(0.6275)
+    assert common_ceiling(0.610, 0.595) == pytest.approx(0.6025)
+    assert common_ceiling(0.610, 0.590) == pytest.approx(0.600)
+    assert common_ceiling(0.645, 0.610) is None
+    assert common_ceiling(0.645, 0.610, margin=0.04) == pytest.approx(0.6275)
 
 
 def test_without_noise_slope_and_refit_are_exact() -> None:
@@ -37,7 +34,7 @@ def test_without_noise_slope_and_refit_are_exact() -> None:
     slope = slope_at_ceiling(HOURS, rates, 0.4, 0.605)
     assert slope is not None
     assert (slope.B, slope.C_mid, slope.points) == pytest.approx((1.9, 2542.4, 20))
-    refit = fit_at_ceiling(HOURS, rates, 0.4, 0.605, midpoints=[2000.0, 2542.4, 3000.0])
+    refit = paper_fit(HOURS, rates, 0.4, ceilings=[0.605], midpoints=[2000.0, 2542.4, 3000.0])
     assert (refit.A, refit.C_mid, refit.at_edge) == (0.605, 2542.4, False)
     assert pytest.approx(1.9) == refit.B
 
@@ -57,7 +54,7 @@ def _refit(row: Published) -> tuple[float, float]:
     hours, rates = merged(*markers(LEAVE_ONE_OUT, row.run, fitted_only=True))
     slope = slope_at_ceiling(hours, rates, row.r0, 0.605)
     assert slope is not None
-    return fit_at_ceiling(hours, rates, row.r0, 0.605).B, slope.B
+    return paper_fit(hours, rates, row.r0, ceilings=[0.605]).B, slope.B
 
 
 def test_published_efficiencies_at_the_common_ceiling() -> None:

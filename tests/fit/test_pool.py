@@ -15,9 +15,15 @@ from scalerl_lab.fit import (
     PooledCeiling,
     ceiling_difference,
     drawn_hours,
+    efficiency_difference,
+    fit_posterior,
+    pass_rate,
     refit_at_ceiling,
 )
+from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.fitted import finite_interval
+from scalerl_lab.fit.law_fit import ready
+from scalerl_lab.fit.posterior import draw_posterior
 from tests.fit.curves import GOLDEN_R0, golden_points, point, simulate
 
 K = 1024
@@ -129,3 +135,22 @@ def test_a_refit_needs_a_point() -> None:
     single = refit_at_ceiling([point(0, 0.0, 0.4), point(1, 2000.0, 0.5)], 0.6, fit_start_gpu_hours=1500.0)
     assert single is not None
     assert single.midpoint.low80 < 2000.0 < single.midpoint.high80
+
+
+def test_efficiencies_at_one_ceiling_are_compared_by_refits() -> None:
+    rng = np.random.default_rng(4)
+    hours = np.arange(1, 49) * 333.0
+    curves = [
+        Curve.of("", hours, pass_rate(hours, 0.4, 0.61, B, 2500.0) + rng.normal(0.0, 0.003, 48), r0=0.4)
+        for B in (2.4, 1.8)
+    ]
+    fast, slow = (fit_posterior(curve) for curve in curves)
+    found = efficiency_difference(fast, slow, 0.61)
+    assert found is not None
+    assert found.interval.low95 < 0.6 < found.interval.high95
+    assert found.interval.median == pytest.approx(0.6, abs=0.15)
+    # Two independent posteriors: their variances add up.
+    alone = [draw_posterior(*ready(curve), ceiling=0.61).B.var() for curve in curves]
+    assert found.draws.var() == pytest.approx(sum(alone), rel=0.1)
+    nothing = fit_posterior(Curve.of("", [], []))
+    assert efficiency_difference(fast, nothing, 0.61) is None

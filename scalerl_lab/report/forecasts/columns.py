@@ -2,7 +2,8 @@
 
 A guess by name goes by the words of a column's name (``train/global_step`` is train, global, step). Where
 names say nothing, the only numeric columns are compute and value in their order, and the only column of
-words is the run. What fits two columns alike is no guess but an error.
+words is the run. What fits two columns alike is no guess but an error. Several columns of values are runs,
+one each, where they are asked for, or named as Weights & Biases exports them: ``run - metric``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from operator import itemgetter
 from scalerl_lab.config.problems import nearest
 from scalerl_lab.errors import DataError
 from scalerl_lab.report.forecasts.sheet import Sheet, is_number
+from scalerl_lab.report.words import listed
 
 NONE = "none"
 """Said of a column that is not to be guessed."""
@@ -46,6 +48,9 @@ _SPREAD = re.compile(
 )
 """Words of what goes with a value and is none."""
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
+_EXPORTED = " - "
+"""Between run and metric in the columns that Weights & Biases exports."""
+_THE_VALUE = "the value"
 _LOOKED_AT = 2000
 """So many rows say whether a column holds numbers."""
 
@@ -59,6 +64,8 @@ class Asked:
     y: str | None = None
     se: str | None = None
     arm: str | None = None
+    wide: tuple[str, ...] = ()
+    """Two columns or more of values, each of a run of its own; then ``y`` is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +76,20 @@ class Columns:
     """Their cells, joined, name the run; none: all rows are one run."""
     x: str
     y: str
+    """With ``wide`` what the values are called, no column."""
     se: str | None
     arm: str | None
     guessed: bool
     """Whether any of them was guessed."""
+    wide: tuple[tuple[str, str], ...] = ()
+    """(column, run) where each run has a column of its values."""
 
     @property
     def sentence(self) -> str:
         """``run = run_id, compute = step, value = reward``."""
+        if self.wide:
+            shown = listed([column for column, _ in self.wide])
+            return f"compute = {self.x}, {self.y} of a run each = {shown}"
         parts = [f"run = {' and '.join(self.run)}"] if self.run else ["one run"]
         parts += [f"compute = {self.x}", f"value = {self.y}"]
         parts += [f"standard error = {self.se}"] if self.se is not None else []
@@ -96,18 +109,54 @@ def find_columns(sheet: Sheet, asked: Asked) -> Columns:
             columns and the option that decides.
     """
     named = _Named(sheet, asked)
+    if found := _wide(sheet, named):
+        return found
     run = _run_by_name(sheet, named.taken) if named.run is None else named.run
     free = [c for c in _numeric(sheet) if c not in named.taken and c not in run]
     others = [c for c in sheet.header if c not in (*free, *named.taken, *run)]
     x = named.x or _by_name(free, others, _X, "--x", "compute", ranked=True)
     free = [c for c in free if c != x]
-    y = named.y or _by_name([c for c in free if _may_be_value(c)], others, _Y, "--y", "the value")
+    y = named.y or _by_name([c for c in free if _may_be_value(c)], others, _Y, "--y", _THE_VALUE)
     x, y = _by_position(sheet, x, y, [c for c in free if c != y and _may_be_value(c)])
     se = None if named.no_se else named.se or _error_of(y, [c for c in free if c not in (x, y)])
     if named.run is None and not run:
         run = _run_by_type(sheet, {x, y, *named.taken}, x)
     guessed = named.run is None or not (named.x and named.y)
     return Columns(run, x, y, se, named.arm or _arm(sheet, run), guessed)
+
+
+def _wide(sheet: Sheet, named: _Named) -> Columns | None:
+    """The columns where each holds the values of a run; None where that is not so."""
+    wide, y, guessed = tuple((column, column) for column in named.wide), "value", named.x is None
+    if not wide and named.run is None and named.y is None:
+        wide, y = _exported(sheet)
+        guessed = True
+    if not wide:
+        return None
+    taken = {column for column, _ in wide}
+    free = [c for c in _numeric(sheet) if c not in taken]
+    others = [c for c in sheet.header if c not in (*free, *taken)]
+    x = named.x or _by_name(free, others, _X, "--x", "compute", ranked=True)
+    if x is None and len(free) != 1:
+        raise DataError(
+            f"cannot tell the compute in {sheet.source} among {', '.join(c for c in sheet.header if c)}; "
+            "name it: --x COLUMN"
+        )
+    return Columns((), x or free[0], y, None, None, guessed, wide)
+
+
+def _exported(sheet: Sheet) -> tuple[tuple[tuple[str, str], ...], str]:
+    """((column, run), ...) and the metric of a file of columns ``run - metric``; nothing where it is none."""
+    parted = [
+        (name, *name.rsplit(_EXPORTED, 1))
+        for name in _numeric(sheet)
+        if _EXPORTED in name and not name.endswith(("__MIN", "__MAX", f"{_EXPORTED}_step"))
+    ]
+    metrics = {metric for _, _, metric in parted}
+    runs = tuple((column, run.strip()) for column, run, _ in parted)
+    if len(metrics) != 1 or len({run for _, run in runs}) < len(runs):
+        return (), ""
+    return runs, metrics.pop().strip()
 
 
 class _Named:
@@ -122,9 +171,26 @@ class _Named:
         self.y = self._find(asked.y, "--y") if asked.y else None
         self.se = self._find(asked.se, "--se") if asked.se and not self.no_se else None
         self.arm = self._find(asked.arm, "--arm") if asked.arm else None
+        self.wide = tuple(self._find(c, "--y") for c in asked.wide)
         self.taken = {c for c in (*(self.run or ()), self.x, self.y, self.se) if c}
+        self._check_wide()
         if self.x is not None and self.x == self.y:
             raise DataError(f"--x and --y both name the column {self.x!r}; compute and value are two columns")
+
+    def _check_wide(self) -> None:
+        """What columns of runs exclude."""
+        if not self.wide:
+            return
+        for option, given in (("--run", self.run), ("--se", self.se), ("--arm", self.arm)):
+            if given:
+                raise DataError(
+                    f"several --y are a run each, so that {option} has nothing to say; "
+                    "leave it out, or name one --y"
+                )
+        if len(set(self.wide)) < len(self.wide) or self.x in self.wide:
+            raise DataError(
+                f"--y {', --y '.join(self.wide)}: one column is named twice, or is the compute too"
+            )
 
     def _find(self, name: str, option: str) -> str:
         header = self.sheet.header
@@ -132,7 +198,10 @@ class _Named:
         if len(found) == 1:
             return found[0]
         if found:
-            raise DataError(f"{self.sheet.source} has {len(found)} columns {name!r} ({option}); rename them")
+            raise DataError(
+                f"{self.sheet.source} has {len(found)} columns {name!r} ({option}); "
+                "give them names of their own in the file's first line"
+            )
         there = ", ".join(c for c in header if c)
         raise DataError(
             f"{self.sheet.source} has no column {name!r} ({option}); there are: {there}"
@@ -184,7 +253,11 @@ def _by_name(
 
 
 def _ambiguous(what: str, found: Sequence[str], option: str) -> str:
-    return f"{what} could be any of the columns {', '.join(found)}; say which: {option} {_shell(found[0])}"
+    could = f"{what} could be any of the columns {', '.join(found)}"
+    if len(set(found)) < len(found):
+        return f"{could}; give them names of their own in the file's first line"
+    each = f" (or, where each is a run: {' '.join(f'--y {_shell(c)}' for c in found[:2])} ...)"
+    return f"{could}; say which: {option} {_shell(found[0])}{each if what == _THE_VALUE else ''}"
 
 
 def _shell(name: str) -> str:
@@ -218,7 +291,7 @@ def _by_position(sheet: Sheet, x: str | None, y: str | None, free: Sequence[str]
         raise DataError(f"cannot tell compute and value in {sheet.source} among {there}; name them: --x, --y")
     if len(free) == 1:
         return (x or free[0]), (y or free[0])
-    what, option = ("compute", "--x") if x is None else ("the value", "--y")
+    what, option = ("compute", "--x") if x is None else (_THE_VALUE, "--y")
     if free:
         raise DataError(_ambiguous(what, free, option))
     falling = [c for c in _numeric(sheet) if set(_words(c)) & _FALLING]

@@ -11,6 +11,7 @@ from typing import Any
 from scalerl_lab.fit.score import BANDS
 from scalerl_lab.records import Interval
 from scalerl_lab.report.forecasts.fitting import Band, FittedRun, ForecastAt, interval
+from scalerl_lab.report.forecasts.versus import Compared, PaperVersus, Reach, Versus
 
 _PARAMETER = {"median": "median", "lo80": "low80", "hi80": "high80", "lo95": "low95", "hi95": "high95"}
 _BAND = {
@@ -56,6 +57,8 @@ def _run(run: FittedRun) -> dict[str, Any]:
         "predictions": [_forecast(at.compute, at.point) for at in run.forecasts],
         "predictions_mean": [_forecast(at.compute, at.curve) for at in run.forecasts],
         "held_out": _held_out(run),
+        "compute_to_level": None if run.to_level is None else _reach(run.to_level),
+        "versus": _versus(run.versus),
     }
 
 
@@ -84,6 +87,57 @@ def _held_out(run: FittedRun) -> dict[str, Any] | None:
         "mean_absolute_error": _finite(score.mae),
         "crps": _finite(score.crps),
         **{f"covered{100 * level:.0f}": share for level, share in zip(BANDS, score.coverage, strict=True)},
+    }
+
+
+def _ends(found: Interval | None) -> dict[str, float | None]:
+    """An interval whose ends may be infinite: those are None."""
+    return {
+        key: None if found is None else _finite(float(getattr(found, name)))
+        for key, name in _PARAMETER.items()
+    }
+
+
+def _reach(found: Reach) -> dict[str, float | None]:
+    return {"level": found.level, **_ends(found.compute)}
+
+
+def _compared(found: Compared) -> dict[str, float | None]:
+    return {**_ends(found.difference), "probability_above": found.probability}
+
+
+def _versus(found: Versus | PaperVersus | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    if isinstance(found, PaperVersus):
+        return {
+            "run": found.other,
+            "asymptote": found.asymptote,
+            "margin": found.margin,
+            "replicates": found.replicates,
+            "common_asymptote": found.ceiling,
+            "efficiency": _finite(found.efficiency),
+            "other_efficiency": _finite(found.other_efficiency),
+        }
+    crossing = found.crossing
+    return {
+        "run": found.other,
+        "asymptote": _compared(found.asymptote),
+        "efficiency": None
+        if found.efficiency is None
+        else {"asymptote": found.ceiling, **_compared(found.efficiency)},
+        "values": [{"compute": at.compute, **_compared(at.value)} for at in found.at],
+        "compute_to_level_ratio": None
+        if found.level is None
+        else {"level": found.level, **_ends(found.ratio), "probability_sooner": found.sooner},
+        "crossing": {
+            "from": crossing.first,
+            "until": crossing.last,
+            "probability": crossing.probability,
+            "probability_ahead": crossing.ahead,
+            "probability_behind": crossing.behind,
+            **_ends(crossing.compute),
+        },
     }
 
 

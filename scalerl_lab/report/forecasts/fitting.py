@@ -9,59 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scalerl_lab import fit
-from scalerl_lab.errors import DataError, NotSupported, UserError
+from scalerl_lab.errors import DataError, UserError
 from scalerl_lab.fit.curve import Curve, natural_bounds
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.prediction import CurveFit
 from scalerl_lab.fit.score import Score
 from scalerl_lab.records import FitStatus, Interval
+from scalerl_lab.report.forecasts.question import AHEAD, Question, check_question
 from scalerl_lab.report.forecasts.reading import PointFile, RunPoints
 from scalerl_lab.report.forecasts.sheet import raise_all
+from scalerl_lab.report.forecasts.versus import PaperVersus, Reach, Versus, compare, reach_of
 from scalerl_lab.report.words import listed, num
 
-POOLED = "posterior"
-"""The method whose fits can share what runs have in common."""
-AHEAD = 2.0
-"""Without being told, forecast this many times the compute of the last point of the fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    """A compute to forecast: in the file's unit, or in multiples of the last compute in the fit."""
-
-    number: float
-    relative: bool = False
-
-    def of(self, curve: Curve) -> float | None:
-        """The compute for one curve; None where that has no points to multiply the compute of."""
-        if not self.relative:
-            return self.number
-        return self.number * float(curve.compute[-1]) if curve.compute.size else None
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of the runs of a file."""
-
-    method: str = POOLED
-    first: float | None = None
-    """Points at a smaller compute are left out; the start stays."""
-    last: float | None = None
-    """Points at a larger compute are held out."""
-    at: tuple[At, ...] = ()
-    """Where to forecast; nothing: the last held-out point, and twice the compute of the last point."""
-    r0: float | None = None
-    """The value before training; None: from points at compute 0, else unknown."""
-    r0_first: bool = False
-    """Whether the run's first point is its start."""
-    r0_se: float = 0.0
-    """Standard error of ``r0``; 0 holds it exactly."""
-    bounds: tuple[float, float] | None = None
-    """Lowest and highest value there can be; None: 0 and 1 where all values lie there."""
-    unbounded: bool = False
-    """Whether there are no bounds even then."""
-    pool: bool = False
-    """Whether the runs are siblings of one sweep."""
+_OTHER_UNIT = 50.0
+"""Runs of one sweep whose computes, or values, lie so far apart are hardly in one unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +64,10 @@ class FittedRun:
     forecasts: tuple[ForecastAt, ...]
     held_out: Score | None
     """How the forecast did at the points held out, in the unit of the values."""
+    to_level: Reach | None = None
+    """The compute to the level that was asked for."""
+    versus: Versus | PaperVersus | None = None
+    """How the run compares with the one that was named."""
 
     @property
     def curve(self) -> Curve:
@@ -131,19 +96,23 @@ def fit_runs(
     Raises:
         DataError: no point lies in the window, or a value lies outside the bounds.
         UserError: R_0 lies outside the bounds.
-        NotSupported: the method cannot pool.
+        NotSupported: the method cannot do what is asked.
+        NotFound: the run to compare with is not there.
     """
-    if question.pool and question.method != POOLED:
-        raise NotSupported(f"--pool works with --method {POOLED}, not with {question.method}")
+    check_question(question, [run.name for run in runs])
     _check_bounds(file, runs, question)
     parts = [_parted(run, question) for run in runs]
     curves = _windowed([known for _, known, _ in parts], question)
     _check_window(file, runs, curves, question)
     fits: Sequence[CurveFit]
     if question.pool:
-        fits = fit.fit_siblings(curves, _arms(runs)).fits
+        fits = _together(curves, _arms(runs))
     else:
         fits = [fit.fit_with(question.method, curve) for curve in curves]
+    names = [run.name for run in runs]
+    compared: Sequence[Versus | PaperVersus | None] = [None] * len(names)
+    if question.versus is not None:
+        compared = compare(names, _arms(runs), fits, question)
     fitted = tuple(
         FittedRun(
             run.name,
@@ -152,10 +121,42 @@ def fit_runs(
             later,
             _forecasts(fitting, later, question),
             fit.score_fit(fitting, later, 1.0) if later.compute.size else None,
+            None if question.level is None else reach_of(fitting, question.level),
+            versus,
         )
-        for run, fitting, (earlier, _, later) in zip(runs, fits, parts, strict=True)
+        for run, fitting, (earlier, _, later), versus in zip(runs, fits, parts, compared, strict=True)
     )
-    return fitted, tuple(_notes(fitted))
+    units = _units(curves) if question.pool else []
+    return fitted, tuple(_notes(fitted) + units)
+
+
+def _together(curves: Sequence[Curve], arms: Sequence[str] | None) -> Sequence[fit.LawFit]:
+    """The joint fits of runs, in their order; the order of a file's rows changes nothing."""
+    order = sorted(range(len(curves)), key=lambda k: ("" if arms is None else arms[k], curves[k].name))
+    labels = None if arms is None else [arms[k] for k in order]
+    found = fit.fit_siblings([curves[k] for k in order], labels).fits
+    place = {k: number for number, k in enumerate(order)}
+    return [found[place[k]] for k in range(len(curves))]
+
+
+def _units(curves: Sequence[Curve]) -> list[str]:
+    """What makes runs that are fitted together look as if they were not in the same units."""
+    seen = [curve for curve in curves if curve.compute.size]
+    notes = []
+    largest = [float(np.abs(c.value).max()) for c in seen]
+    firsts, lasts = [float(c.compute[0]) for c in seen], [float(c.compute[-1]) for c in seen]
+    sizes = (("computes", firsts, lasts), ("values", largest, largest))
+    for what, lows, highs in sizes:
+        # Bounds say the values' unit.
+        told = what == "values" and any(curve.bounds is not None for curve in seen)
+        if not seen or told or not 0.0 < _OTHER_UNIT * min(highs) < max(lows):
+            continue
+        small, large = seen[int(np.argmin(highs))].name, seen[int(np.argmax(lows))].name
+        notes.append(
+            f"the {what} of {large} (from {max(lows):.3g}) and of {small} (up to {min(highs):.3g}) do not "
+            "look like one unit; --pool is for runs that share it"
+        )
+    return notes
 
 
 def interval(draws: Floats | None) -> Interval | None:

@@ -15,8 +15,8 @@ from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.report.forecasts.fitting import FittedRun, interval
 from scalerl_lab.report.forecasts.reading import PointFile
-from scalerl_lab.report.forecasts.table import run_decimals
-from scalerl_lab.report.words import amount, level, num
+from scalerl_lab.report.forecasts.rows import level, run_decimals
+from scalerl_lab.report.words import amount, num
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

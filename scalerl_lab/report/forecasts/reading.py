@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def read_points(path: str, asked: Asked) -> PointFile:
     sheet = read_sheet(path)
     columns = find_columns(sheet, asked)
     problems: list[str] = []
+    if columns.wide:
+        return _read_wide(sheet, columns)
     value = _numbers(sheet, columns.y, problems, missing=True, infinite=True)
     measured = np.isfinite(value)
     compute = _numbers(sheet, columns.x, problems, needed=measured, least=0.0)
@@ -88,6 +91,29 @@ def read_points(path: str, asked: Asked) -> PointFile:
         for name, chosen in rows.items()
     )
     return PointFile(sheet.source, columns, runs, tuple(_notes(sheet, columns, measured, names, runs)))
+
+
+def _read_wide(sheet: Sheet, columns: Columns) -> PointFile:
+    """The runs of a file in which each has a column; an empty cell is no point."""
+    problems: list[str] = []
+    values = [_numbers(sheet, column, problems, missing=True, infinite=True) for column, _ in columns.wide]
+    measured = np.isfinite(values)
+    compute = _numbers(sheet, columns.x, problems, needed=np.any(measured, axis=0), least=0.0)
+    raise_all(sheet.source, problems)
+    if not measured.any():
+        raise DataError(f"{sheet.source}: no row has a value in columns {columns.sentence}")
+    runs = tuple(
+        RunPoints(
+            name,
+            None,
+            compute[there],
+            value[there],
+            None,
+            tuple(sheet.lines[row] for row in np.flatnonzero(there).tolist()),
+        )
+        for (_, name), value, there in zip(columns.wide, values, measured, strict=True)
+    )
+    return PointFile(sheet.source, columns, runs, tuple(_notes_on(runs)))
 
 
 def choose(file: PointFile, only: Sequence[str]) -> tuple[RunPoints, ...]:
@@ -147,9 +173,17 @@ def _numbers(
             continue
         else:
             what = f"found {cell!r}"
+        allowed_here = allowed + _without(cell)
         over = f" up to {LARGEST:g}" if math.isfinite(number) and abs(number) > LARGEST else ""
-        problems.append(f"line {sheet.lines[row]}, column {column}: {what}, {allowed}{over} is expected")
+        problems.append(f"line {sheet.lines[row]}, column {column}: {what}, {allowed_here}{over} is expected")
     return numbers
+
+
+def _without(cell: str) -> str:
+    """What a cell has that a number has not."""
+    if re.fullmatch(r"[-+]?\d{1,3}([, '_\u00a0\u202f]\d{3})+(\.\d+)?", cell):
+        return " without marks between its thousands"
+    return " without a per cent sign" if re.fullmatch(r"[-+]?[\d.,]+ ?%", cell) else ""
 
 
 def _number(cell: str, decimal_comma: bool) -> float:
@@ -185,6 +219,12 @@ def _notes(
         told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
         total = num(int((~measured).sum()), "row")
         notes.append(f"{total} without a value in column {columns.y} left out ({told})")
+    return notes + _notes_on(runs)
+
+
+def _notes_on(runs: Sequence[RunPoints]) -> list[str]:
+    """Runs without a value, and points that were averaged."""
+    notes = []
     empty = [run.name for run in runs if not run.lines]
     if empty:
         notes.append(f"{num(len(empty), 'run')} without any value: {listed(empty)}")

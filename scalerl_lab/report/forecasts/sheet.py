@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import sys
 import zlib
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def read_sheet(path: str) -> Sheet:
     """
     source = "standard input" if path == STDIN else path
     text = _decode(_bytes(path), source)
+    text = _uncommented(text)
     stem = "stdin" if path == STDIN else Path(path).name.removesuffix(".gz").rsplit(".", 1)[0]
     first = next((line for line in text.splitlines() if line.strip()), None)
     if first is None:
@@ -63,7 +65,8 @@ def read_sheet(path: str) -> Sheet:
     problems, rows = [], []
     for number, record in records[1:]:
         if len(record) < len(header) or any(cell.strip() for cell in record[len(header) :]):
-            problems.append(f"line {number}: {len(record)} cells, the header names {len(header)} columns")
+            cells_there = "1 cell" if len(record) == 1 else f"{len(record)} cells"
+            problems.append(f"line {number}: {cells_there}, the header names {len(header)} columns")
         rows.append(tuple(record[: len(header)]))
     raise_all(source, problems)
     numbers = tuple(number for number, _ in records[1:])
@@ -119,6 +122,26 @@ def _decode(data: bytes, source: str) -> str:
             "one row per point, with a line of column names"
         )
     return text
+
+
+def _uncommented(text: str) -> str:
+    """The text with blank lines for what stands above the header as a comment.
+
+    A line that begins with ``#`` is the header itself where numbers follow it.
+    """
+    lines = text.splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        if not line.strip():
+            continue
+        later = next((other for other in lines[place + 1 :] if other.strip()), None)
+        if not line.startswith("#") or later is None or _has_number(later):
+            break
+        lines[place] = "\n"
+    return "".join(lines)
+
+
+def _has_number(line: str) -> bool:
+    return any(is_number(cell.strip('" ')) for cell in re.split(r"[,;|\t]| +", line) if cell)
 
 
 def _delimiter(header: str) -> str:

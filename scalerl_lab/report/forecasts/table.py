@@ -6,18 +6,26 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from scalerl_lab.fit.score import BANDS
 from scalerl_lab.records import Interval, Shape
-from scalerl_lab.report.forecasts.fitting import AHEAD, FittedRun, Question, interval
+from scalerl_lab.report.forecasts.compared import compared_tables
+from scalerl_lab.report.forecasts.fitting import FittedRun, interval
+from scalerl_lab.report.forecasts.question import AHEAD, Question
 from scalerl_lab.report.forecasts.reading import PointFile
-from scalerl_lab.report.words import ABSENT, amount, decimals, level, num, percent
-
-NAME_WIDTH = 15
+from scalerl_lab.report.forecasts.rows import (
+    MOST_DECIMALS,
+    NAME_WIDTH,
+    empty_table,
+    level,
+    run_decimals,
+    span,
+    to_the_right,
+)
+from scalerl_lab.report.words import ABSENT, amount, num, percent
 
 
 def fits_table(file: PointFile, fitted: Sequence[FittedRun], question: Question) -> RenderableType:
@@ -32,6 +40,7 @@ def fits_table(file: PointFile, fitted: Sequence[FittedRun], question: Question)
         _reasons(fitted, names),
         _forecasts(fitted, names),
         *([_held_out(fitted, names)] if held_out else []),
+        *compared_tables(fitted, names),
         *(Text(line) for line in footnotes(fitted, question)),
     )
 
@@ -84,18 +93,9 @@ def folded(name: str) -> str:
     return f"{name[:end]}\n{folded(name[end:])}"
 
 
-def run_decimals(run: FittedRun) -> int:
-    """Decimals for the values of a run, by how far they range."""
-    parts = [run.curve.value, run.later.value, [] if run.fit.r0 is None else [run.fit.r0]]
-    values = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
-    span = float(np.ptp(values)) if values.size else 0.0
-    # Pass rates look alike in all rows, unless they are so small that three decimals hide them.
-    return 3 if run.curve.bounds == (0.0, 1.0) and span >= 0.02 else decimals(span)
-
-
 def _fits(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
-    table = _table("n", "status", "ceiling A", "efficiency B", "midpoint", "noise")
-    _to_the_right(table, "n", "midpoint", "noise")
+    table = empty_table("n", "status", "ceiling A", "efficiency B", "midpoint", "noise")
+    to_the_right(table, "n", "midpoint", "noise")
     for run in fitted:
         fit, digits = run.fit, run_decimals(run)
         style = "" if run.identified else "dim"
@@ -126,8 +126,8 @@ def _reasons(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
 
 
 def _forecasts(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
-    table = _table("compute", "forecast", "80 %", "95 %", "measured", "the curve, 80 %")
-    _to_the_right(table, "compute", "forecast", "measured")
+    table = empty_table("compute", "forecast", "80 %", "95 %", "measured", "the curve, 80 %")
+    to_the_right(table, "compute", "forecast", "measured")
     for run in fitted:
         digits = run_decimals(run)
         for number, at in enumerate(run.forecasts):
@@ -136,20 +136,23 @@ def _forecasts(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
                 Text(names[run.run] if number == 0 else ""),
                 amount(at.compute),
                 level(None if b is None else b.median, digits),
-                _span(None if b is None else (b.low80, b.high80), digits),
-                _span(None if b is None else (b.low95, b.high95), digits),
+                span(None if b is None else (b.low80, b.high80), digits),
+                span(None if b is None else (b.low95, b.high95), digits),
                 level(_measured(run, at.compute), digits),
-                _span(None if c is None else (c.low80, c.high80), digits),
+                span(None if c is None else (c.low80, c.high80), digits),
             )
     return table
 
 
 def _held_out(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
-    table = _table("held out", "until", "mean abs. error", "CRPS", *(f"in {percent(band)}" for band in BANDS))
-    _to_the_right(table, *(str(column.header) for column in table.columns[1:]))
+    table = empty_table(
+        "held out", "until", "mean abs. error", "CRPS", *(f"in {percent(band)}" for band in BANDS)
+    )
+    to_the_right(table, *(str(column.header) for column in table.columns[1:]))
     scores = [(run, run.held_out) for run in fitted if run.held_out is not None]
     for run, score in scores:
-        digits = run_decimals(run) + 1
+        digits = run_decimals(run)
+        digits = digits if digits > MOST_DECIMALS else min(digits + 1, MOST_DECIMALS)
         table.add_row(
             Text(names[run.run]),
             f"{score.points:,}",
@@ -165,21 +168,6 @@ def _held_out(fitted: Sequence[FittedRun], names: Mapping[str, str]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    # Names are broken, not cut: they have to be found again in the file.
-    table.add_column("run", overflow="fold", min_width=8, max_width=NAME_WIDTH)
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
-    return table
-
-
-def _to_the_right(table: Table, *headers: str) -> None:
-    for column in table.columns:
-        if column.header in headers:
-            column.justify = "right"
-
-
 def _spaced(status: StrEnum) -> str:
     return status.value.replace("_", " ")
 
@@ -190,11 +178,7 @@ def _parameter(found: Interval | None, digits: int) -> str:
         return ABSENT
     if found.low95 == found.high95:
         return level(found.median, digits)
-    return f"{level(found.median, digits)} {_span((found.low80, found.high80), digits)}"
-
-
-def _span(ends: tuple[float, float] | None, digits: int) -> str:
-    return ABSENT if ends is None else f"[{level(ends[0], digits)}, {level(ends[1], digits)}]"
+    return f"{level(found.median, digits)} {span((found.low80, found.high80), digits)}"
 
 
 def _measured(run: FittedRun, compute: float) -> float | None:

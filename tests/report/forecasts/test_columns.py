@@ -71,7 +71,8 @@ def test_guesses(text: str, run: tuple[str, ...], x: str, y: str, se: str | None
     ("text", "said"),
     [
         ("step,reward,accuracy/1,0.3,0.4",
-         "the value could be any of the columns reward, accuracy; say which: --y reward"),
+         "the value could be any of the columns reward, accuracy; say which: --y reward "
+         "(or, where each is a run: --y reward --y accuracy ...)"),
         ("step,epoch,reward/1,1,0.3", "compute could be any of the columns step, epoch; say which: --x step"),
         ("env steps,tokens,reward/1,1,0.3", 'say which: --x "env steps"'),
         ("step,a,b/1,2,3", "the value could be any of the columns a, b; say which: --y a"),
@@ -85,7 +86,8 @@ def test_guesses(text: str, run: tuple[str, ...], x: str, y: str, se: str | None
         ("step,kind/1,x/2,y", "looks like the value among step, kind; name it: --y COLUMN"),
         ("step/1/2", "looks like the value among step; name it: --y COLUMN"),
         ("reward/1/2", "looks like compute among reward; name it: --x COLUMN"),
-        ("step,reward,reward/1,2,3", "the value could be any of the columns reward, reward"),
+        ("step,reward,reward/1,2,3",
+         "the value could be any of the columns reward, reward; give them names of their own"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_guessed(text: str, said: str, tmp_path: Path) -> None:
@@ -119,6 +121,41 @@ def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
 def test_what_is_asked_for_and_not_there(asked: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         columns(tmp_path, "run,step,reward/a,1,2", **asked)
+    assert said in str(caught.value)
+
+
+def test_columns_of_runs(tmp_path: Path) -> None:
+    text = "step,b,a,note/1,0.2,0.1,x/2,0.3,0.4,y"
+    found = columns(tmp_path, text, wide=("b", "a"))
+    assert (found.x, found.wide, found.guessed) == ("step", (("b", "b"), ("a", "a")), True)
+    assert found.sentence == "compute = step, value of a run each = b, a"
+    assert not columns(tmp_path, text, x="step", wide=("b", "a")).guessed
+
+
+def test_columns_as_weights_and_biases_exports_them(tmp_path: Path) -> None:
+    header = "Step,grpo s1 - eval/pass,grpo s1 - eval/pass__MIN,grpo s1 - eval/pass__MAX,dapo - x - eval/pass"
+    found = columns(tmp_path, f'"Step",{header[5:]}\n1,0.2,0.1,0.3,0.4\n2,0.3,0.2,0.4,0.5'.replace("/", "%"))
+    assert [run for _, run in found.wide] == ["grpo s1", "dapo - x"]
+    assert (found.x, found.y) == ("Step", "eval%pass")
+    # Two metrics are no runs of one.
+    with pytest.raises(DataError, match="could be any of"):
+        columns(tmp_path, "step,a - reward,a - accuracy/1,0.2,0.3/2,0.3,0.4")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            {"wide": ("a", "b"), "run": ("run",)},
+            "several --y are a run each, so that --run has nothing to say",
+        ),
+        ({"wide": ("a", "a")}, "one column is named twice"),
+        ({"wide": ("a", "c")}, "has no column 'c' (--y)"),
+    ],
+)
+def test_columns_of_runs_that_cannot_be(asked: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        columns(tmp_path, "run,step,a,b/x,1,0.2,0.3/x,2,0.3,0.4", **asked)
     assert said in str(caught.value)
 
 

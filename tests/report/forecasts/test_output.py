@@ -74,7 +74,8 @@ def test_json_has_the_documented_shape(fitted: tuple[FittedRun, ...]) -> None:
     for run in document:
         assert list(run) == [
             "run", "status", "shape", "why", "method", "n_points", "bounds", "r0", "asymptote", "efficiency",
-            "midpoint", "residual_sd", "predictions", "predictions_mean", "held_out",
+            "midpoint", "residual_sd", "predictions", "predictions_mean", "held_out", "compute_to_level",
+            "versus",
         ]  # fmt: skip
         assert run["status"] in ("identified", "not_identified", "too_few_points")
         assert (run["method"], run["n_points"], run["bounds"]) == ("least_squares", 12, [0.0, 1.0])
