@@ -9,6 +9,7 @@ from typing import TextIO
 from scalerl_lab.decide import Analysis
 from scalerl_lab.fit import SweepRun
 from scalerl_lab.launch.run_folder import RunFolder
+from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
     Fit,
@@ -19,6 +20,7 @@ from scalerl_lab.records import (
     TrialEnded,
 )
 
+_ROUNDING = 1e-9
 OVER = frozenset({RunStatus.FINISHED, RunStatus.KILLED, RunStatus.FAILED})
 
 
@@ -34,6 +36,8 @@ class DrivenRun:
     live: bool = False
     failures: int = 0
     ended: TrialEnded | None = None
+    fit: Fit | None = None
+    """The newest one."""
     job: Future[Analysis] | None = None
     driver_lock: TextIO | None = None
     elsewhere: bool = False
@@ -80,6 +84,14 @@ class DrivenRun:
         """Whether the compute granted to it is used."""
         return self.state.gpu_hours >= self.state.granted_gpu_hours
 
+    def may_be_extended(self, plan: SweepPlan) -> bool:
+        """Whether the rule may still give it more: it is not stopped, and below what any run gets at most."""
+        extension, budget = plan.sweep.rule.extension, self.state.planned.budget_gpu_hours
+        next_grant = self.state.granted_gpu_hours + extension.step_fraction * budget
+        finished = self.state.status is RunStatus.FINISHED and self.used_its_grant
+        alive = finished or self.state.status is RunStatus.RUNNING
+        return alive and next_grant <= extension.max_factor * budget * (1.0 + _ROUNDING)
+
     @property
     def awaits_verdict(self) -> bool:
         """Whether points came after the last decision, and a verdict on them is wanted."""
@@ -95,9 +107,9 @@ class DrivenRun:
         """What a fit needs of it."""
         return SweepRun(self.run_id, self.state.planned.arm, self.state.points)
 
-    def row(self, fit: Fit | None) -> ProgressRow:
+    def row(self) -> ProgressRow:
         """Where the run stands, for people who watch."""
-        planned, points = self.state.planned, self.state.points
+        planned, points, fit = self.state.planned, self.state.points, self.fit
         return ProgressRow(
             run_id=self.run_id,
             arm=planned.arm,

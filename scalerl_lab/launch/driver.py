@@ -9,12 +9,12 @@ on any other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
-from scalerl_lab.decide import AnalysisJob, Ledger, analyse, decide_ended, ledger_of, under_pin
-from scalerl_lab.launch.analysis import Plot, draw
+from scalerl_lab.decide import AnalysisJob, Ledger, decide_ended, ledger_of, under_pin
+from scalerl_lab.launch.analysis import Analyst, Plot
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
@@ -41,6 +41,8 @@ from scalerl_lab.store import Store
 _TURN_S = 0.1
 _UPDATE_S = 0.5
 _ORDERS_S = 0.5
+_WORK_S = 0.04
+"""A turn leaves news, or verdicts, to the next one after so long, so that orders never wait for them."""
 _STOP_GRACE_S = 60.0
 _NOTHING_MORE = Orders(granted_gpu_hours=0.0)
 """Ends a trial as at the end of its grant: with a measurement and a checkpoint."""
@@ -68,6 +70,9 @@ class Driver:
     _updated: float = 0.0
     _read_orders_at: float = float("-inf")
     _desk: OrderDesk = field(init=False)
+    _analyst: Analyst = field(init=False)
+    _next: dict[str, int] = field(default_factory=dict)
+    """Kind of work -> the run with which the next turn begins it, so that each has its turn."""
 
     def drive(self) -> list[RunState]:
         """Take the sweep to its end; returns how each run stands."""
@@ -87,11 +92,11 @@ class Driver:
     def _turn(self) -> bool:
         for over in self.launcher.over():
             self._reap(over)
-        for run in self._runs.values():
+        for run in self._some("news"):
             if run.live or run.elsewhere:
                 self._ingest(run)
         self._take_orders()
-        for run in self._runs.values():
+        for run in self._some("verdicts"):
             self._collect(run)
             self._submit(run)
             self._settle(run)
@@ -108,9 +113,20 @@ class Driver:
             for run in self._runs.values()
         )
 
+    def _some(self, what: str) -> Iterator[DrivenRun]:
+        """Runs in turn, until the time for one kind of work is up; the next turn goes on from there."""
+        runs, first = list(self._runs.values()), self._next.get(what, 0)
+        until = self.clock() + _WORK_S
+        for place in range(first, first + len(runs)):
+            yield runs[place % len(runs)]
+            self._next[what] = (place + 1) % len(runs)
+            if self.clock() > until:
+                return
+
     def _load(self) -> None:
         """Read everything back: the first turn after a crash is like any other."""
-        self._desk = OrderDesk(self.store, self.plan)
+        self._desk, self._analyst = OrderDesk(self.store, self.plan), Analyst(self.analyst)
+        fits = self.store.latest_fits(self.plan.sweep_id)
         for state in self.store.run_states(self.plan.sweep_id):
             run_id = state.planned.run_id
             folder = RunFolder(self.home.run_folder(run_id))
@@ -121,6 +137,7 @@ class Driver:
                 folder,
                 lines=self.store.ingested_lines(run_id),
                 trial=max([state.trials, *started]),
+                fit=fits[run_id][0] if run_id in fits else None,
             )
         for run in self._runs.values():
             self._ingest(run)
@@ -237,8 +254,11 @@ class Driver:
             runs=tuple(r.curve for r in self._sound(run)),
             control=self.plan.control,
             free_gpu_hours=self._ledger.free,
+            rivals=tuple(
+                r.run_id for r in self._runs.values() if r is not run and r.may_be_extended(self.plan)
+            ),
         )
-        run.job, run.judge_again = self.analyst.submit(analyse, job), False
+        run.job, run.judge_again = self._analyst.analyse(job), False
 
     def _sound(self, run: DrivenRun) -> list[DrivenRun]:
         """The run, and those not killed for a non-finite number: such a curve ends before it shows it."""
@@ -261,6 +281,7 @@ class Driver:
         if decision.action is Action.EXTEND and not self._ledger.covers(extra):
             # Another run was given these hours meanwhile: the next turn asks again, with what is left.
             return
+        run.fit = analysis.fit
         fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
         self.store.record_decision(self.plan.sweep_id, decision, fit_id)
         self._refresh(run)
@@ -329,7 +350,7 @@ class Driver:
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
             runs = tuple(r.curve for r in self._sound(run))
-            job = self.analyst.submit(draw, self.plot, run.run_id, runs, self.plan.sweep, up_to, run.label)
+            job = self._analyst.draw(self.plot, run.run_id, runs, self.plan.sweep, up_to, run.label)
             self._plots.append((run.run_id, "fit.png", job))
 
     # ------------------------------------------------------------ trials
@@ -450,10 +471,7 @@ class Driver:
         for run in self._runs.values():
             if run.live or run.elsewhere:
                 self._read_progress(run)
-        fits = self.store.latest_fits(self.plan.sweep_id)
-        rows = tuple(
-            run.row(fits[run.run_id][0] if run.run_id in fits else None) for run in self._runs.values()
-        )
+        rows = tuple(run.row() for run in self._runs.values())
         return ProgressView(
             sweep_id=self.plan.sweep_id,
             sweep_name=self.plan.sweep.name,

@@ -108,6 +108,7 @@ class Bench:
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scalerl_lab.launch.driver._TURN_S", 0.0)
+    monkeypatch.setattr("scalerl_lab.launch.driver._WORK_S", float("inf"))
     # A joint fit takes a good part of a second: looks at quarters of the budget are enough here.
     monkeypatch.setattr("scalerl_lab.decide.looks.LOOK_FRACTION", 0.25)
 

@@ -47,7 +47,7 @@ class Scripted(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         answer: Future[Any] = Future()
-        answer.set_result(self._analysis(args[0]))
+        answer.set_result(self._analysis(next(a for a in args if isinstance(a, AnalysisJob))))
         return answer
 
     def _analysis(self, job: AnalysisJob) -> Analysis:
@@ -120,6 +120,7 @@ class Ordered(Bench):
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scalerl_lab.launch.driver._TURN_S", 0.0)
+    monkeypatch.setattr("scalerl_lab.launch.driver._WORK_S", float("inf"))
     monkeypatch.setattr("scalerl_lab.launch.driver._ORDERS_S", 0.0)
 
 
