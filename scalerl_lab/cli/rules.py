@@ -54,7 +54,7 @@ def contender_of(text: str, *, every: float | None = None) -> Contender:
     makers = _makers()
     if family not in makers:
         names = [FORECAST, *makers]
-        raise UserError(f"no rule {family!r}{nearest(family, names)}; there are: {', '.join(names)}")
+        raise UserError(f"no rule {family!r}{nearest(family, names) or '; there are: ' + ', '.join(names)}")
     allowed = _allowed(family)
     for key, value in settings.items():
         if key not in allowed:

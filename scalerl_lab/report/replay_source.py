@@ -69,8 +69,8 @@ def recorded_file(file: PointFile, chosen: Sequence[RunPoints], asked: FileQuest
     names = list(dict.fromkeys(arms))
     if asked.control is not None and asked.control not in names:
         raise NotFound(
-            f"no arm {asked.control!r} in {file.source}{nearest(asked.control, names)}; "
-            f"there are: {listed(names)} (--control)"
+            f"no arm {asked.control!r} in {file.source}"
+            f"{nearest(asked.control, names) or '; there are: ' + listed(names)} (--control)"
         )
     curves = [_unit_curve(run, low, high, falling=asked.falling) for run in usable]
     budget = asked.run_gpu_hours or max(float(curve.compute[-1]) for curve in curves)

@@ -1,0 +1,204 @@
+"""``lab replay``, ``lab simulate``, ``lab bench decide``, ``lab sweep plan --power``: what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scalerl_lab.cli.bench_decide import KINDS, RULES
+from scalerl_lab.cli.rules import FORECAST, GRIDS, contender_of, contenders_of
+from scalerl_lab.decide.policies import Forecast
+from scalerl_lab.errors import UserError
+from scalerl_lab.fit.drawn import DrawnKind
+from scalerl_lab.fit.simulate import SweepKind
+from scalerl_lab.plugins.peers import PEERS
+from tests.cli.conftest import Lab
+from tests.decide.recorded import level, sweep_of
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    """Three runs of four points that stay at 0.4, 0.3 and 0.2."""
+    file = tmp_path / "points.csv"
+    rows = [
+        f"{run},{hours},{value}"
+        for run, value in zip("abc", (0.4, 0.3, 0.2), strict=True)
+        for hours in range(1, 5)
+    ]
+    file.write_text("run,gpu_hours,pass_rate\n" + "\n".join(rows) + "\n")
+    return file
+
+
+def test_the_kinds_are_those_of_the_simulation() -> None:
+    assert tuple(kind.value for kind in (*SweepKind, *DrawnKind)) == KINDS
+
+
+def test_every_rule_is_known_by_its_name() -> None:
+    names = {FORECAST, "none", "last_value", "paper_point", "top_k", *PEERS}
+    assert set(GRIDS) | set(RULES) == names
+    for name in names:
+        assert contender_of(name).name == name
+    assert len(contenders_of(["asha"])) == 15
+    assert {one.family for one in contenders_of(list(names))} == names
+
+
+def test_a_file_is_replayed_by_a_peers_rule(empty: Lab, points: Path) -> None:
+    """ASHA with eta 2 and rungs at 1, 2 and 4: b and c lie below the median of those before them."""
+    result = empty("replay", str(points), "--rule", "asha:eta=2,grace=0.25", "--rule", "none", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    asha, none = document["rules"]
+    assert (asha["rule"], asha["spent_gpu_hours"], asha["full_gpu_hours"]) == (
+        "asha:eta=2,grace=0.25",
+        6.0,
+        12.0,
+    )
+    assert asha["saved"] == 0.5
+    assert [(run["run"], run["used_gpu_hours"], run["killed"]) for run in asha["runs"]] == [
+        ("a", 4.0, False),
+        ("b", 1.0, True),
+        ("c", 1.0, True),
+    ]
+    assert [order["run"] for order in asha["orders"] if order["move"] == "kill"] == ["b", "c"]
+    assert (none["spent_gpu_hours"], none["chosen"]) == (12.0, "a")
+
+
+def test_slots_and_budget(empty: Lab, points: Path) -> None:
+    result = empty("replay", str(points), "--rule", "none", "--slots", "1", "--budget", "9", "--json")
+    (rule,) = json.loads(result.stdout)["rules"]
+    # 9 GPU-hours cover two budgets of 4, one after the other.
+    assert (rule["spent_gpu_hours"], rule["clock_gpu_hours"]) == (8.0, 8.0)
+    assert rule["runs"][2]["fate"] == "never started: not covered by the budget"
+
+
+def test_a_falling_loss_is_turned_over(empty: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "loss.csv"
+    rows = [f"{run},{step},{value}" for run, value in (("a", 9.0), ("b", 4.0)) for step in range(1, 5)]
+    file.write_text("run,step,loss\n" + "\n".join(rows) + "\n")
+    refused = empty("replay", str(file), "--y", "loss", "--rule", "none")
+    assert refused.exit_code == 2
+    assert "run a has a value of 9, from 0 to 1 is expected; say what" in refused.stderr
+    found = empty(
+        "replay", str(file), "--y", "loss", "--falling", "--bounds", "0", "10", "--rule", "top_k", "--json"
+    )
+    (rule,) = json.loads(found.stdout)["rules"]
+    assert rule["chosen"] == "b"
+    assert [run["last_value"] for run in rule["runs"]] == [pytest.approx(0.1), pytest.approx(0.6)]
+
+
+def test_a_seed_mixes_the_queue(empty: Lab, points: Path) -> None:
+    def order(seed: str) -> list[str]:
+        result = empty("replay", str(points), "--rule", "none", "--seed", seed, "--json")
+        return [run["run"] for run in json.loads(result.stdout)["rules"][0]["runs"]]
+
+    assert order("0") == ["a", "b", "c"]
+    assert {tuple(order(str(seed))) for seed in range(1, 6)} != {("a", "b", "c")}
+    assert all(order(str(seed))[0] == "a" for seed in range(1, 4))
+
+
+def test_a_sweep_of_the_store_is_replayed(full_home: Path) -> None:
+    result = Lab(full_home)("replay", "loo_16k", "--rule", "none", "--json")
+    assert result.exit_code == 0, result.stderr
+    (rule,) = json.loads(result.stdout)["rules"]
+    by_run = {run["run"]: run for run in rule["runs"]}
+    # Killed at 8,000 when it was run: there its record ends.
+    assert by_run["dapo_loss:0"]["used_gpu_hours"] < 8300.0
+    assert by_run["control:0"]["role"] == "control"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rule", "ashe"), "no rule 'ashe'; did you mean 'asha'?"),
+        (("--rule", "asha:eta"), "found 'eta', a setting such as grace=0.1 is expected"),
+        (("--rule", "asha:k=2"), "no setting 'k' of asha; there are: eta, grace"),
+        (("--rule", "asha:eta=1"), "eta has to lie from 2 to 100, found 1"),
+        (("--rule", "none:eta=2"), "no setting 'eta' of none; there are: none"),
+        (("--rule", "top_k:k=1.5"), "k has to lie from 1 to 1e+06, found 1.5"),
+        (("--rule", "forecast:margn=0.1"), "settings are: every, grant, quantity"),
+        (("--rule", "forecast:every=2"), "every is a share of the budget, above 0 and up to 1, found 2"),
+        (("--control", "d"), "no arm 'd'"),
+        (("--bounds", "1", "0"), "the first has to be below the second"),
+    ],
+)
+def test_what_is_wrong_is_said(empty: Lab, points: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = empty("replay", str(points), *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_what_is_not_there(empty: Lab, full_home: Path) -> None:
+    assert "no file nowhere.csv" in empty("replay", "nowhere.csv").stderr
+    result = Lab(full_home)("replay", "loo_16k", "--control", "x")
+    assert (result.exit_code, "no file loo_16k" in result.stderr) == (2, True)
+
+
+def test_settings_of_the_forecast_are_keys_of_the_rule() -> None:
+    text = "forecast:kill_probability=0.9,reference=best,stop_resolved=1,extension.max_factor=1,every=0.25"
+    policy = contender_of(text).make(sweep_of(level(0.5, 0.4)))
+    assert isinstance(policy, Forecast)
+    rule = policy.recorded.sweep.rule
+    assert (rule.kill_probability, rule.reference.type, rule.stop_resolved) == (0.9, "best", True)
+    assert (rule.extension.max_factor, policy.every) == (1.0, 0.25)
+    with pytest.raises(UserError, match="kill_probability"):
+        contender_of("forecast:kill_probability=2")
+
+
+def test_a_simulated_sweep_and_its_curves(empty: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "curves.csv"
+    asked = ("--kind", "twelve_recipes", "--run-budget", "2000", "--seed", "4")
+    result = empty("simulate", *asked, "--rule", "top_k:k=2", "--csv", str(file), "--json")
+    assert result.exit_code == 0, result.stderr
+    (rule,) = json.loads(result.stdout)["rules"]
+    assert sum(not run["killed"] for run in rule["runs"]) == 2
+    assert all(0.40 <= run["true"] <= 0.65 for run in rule["runs"])
+    assert file.read_text().startswith("run,arm,gpu_hours,pass_rate,pass_rate_se\nrecipe_00:0,recipe_00,0,")
+
+
+def test_the_scoreboard(empty: Lab, tmp_path: Path) -> None:
+    saved, drawn = tmp_path / "decide.json", tmp_path / "decide.png"
+    asked = ("bench", "decide", "--kind", "worse_arms", "--sweeps", "2", "--no-differences")
+    rules = ("--rule", "none", "--rule", "top_k:k=3", "--rule", "median:grace=0.5")
+    result = empty(*asked, *rules, "--save", str(saved), "--plot", str(drawn))
+    assert result.exit_code == 0, result.stderr
+    assert "worse_arms: 2 sweeps, 16 arms tied" in result.stdout
+    document = json.loads(saved.read_text())
+    assert [row["contender"] for row in document["rows"]] == ["none", "top_k:k=3", "median:grace=0.5"]
+    none = document["rows"][0]
+    assert (none["spent"]["value"], none["tied"], none["tied_killed"], none["collapsed"]) == (1.0, 16, 0, 2)
+    assert drawn.exists()
+    assert "no sweeps of source 'x'" in _folder_fails(empty, tmp_path)
+
+
+def _folder_fails(empty: Lab, tmp_path: Path) -> str:
+    folder = tmp_path / "curves"
+    folder.mkdir()
+    (folder / "index.csv").write_text("run_id,group,task\na,g,t\n")
+    (folder / "g.csv").write_text("run_id,compute,reward\na,1,0.5\na,2,0.6\n")
+    return empty("bench", "decide", "--curves", str(folder), "--source", "x").stderr
+
+
+def test_power_of_a_plan(empty: Lab) -> None:
+    """No time beyond the first simulation: the plan's own design once, and the others not at all."""
+    result = empty(
+        "sweep",
+        "plan",
+        "sweeps/loo_16k.yaml",
+        "--profile",
+        "cluster",
+        "--power",
+        "--power-seconds",
+        "0",
+        "--json",
+    )
+    assert result.exit_code == 0, result.stderr
+    power = json.loads(result.stdout)["power"]
+    own, half, *_ = power["designs"]
+    assert (own["control_seeds"], own["arm_seeds"], own["gpu_hours"]) == (3, 1, 176_000.0)
+    assert (own["sweeps"], half["sweeps"]) == (1, 0)
+    # Three seeds within 0.015 of each other, the curve nearly at its ceiling: about half of 0.02.
+    assert 0.005 < own["interval95_half_width"]["value"] < 0.02
+    assert own["power"]["value"] > 0.5
+    assert half["power"] is None
