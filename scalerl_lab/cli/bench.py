@@ -35,6 +35,11 @@ def bench_commands() -> None:
 @click.option(
     "--limit", type=click.IntRange(min=1), help="At most so many curves of each source, always the same."
 )
+@click.option(
+    "--half",
+    type=click.Choice(["even", "odd"]),
+    help="Only the curves of half of the tasks, by a checksum of group and task.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
 @click.option(
@@ -53,6 +58,7 @@ def forecast_command(
     cuts: tuple[float, ...],
     groups: tuple[str, ...],
     limit: int | None,
+    half: str | None,
     jobs: int,
     as_json: bool,
     save: Path | None,
@@ -61,28 +67,29 @@ def forecast_command(
     """Cut every curve in DIR, forecast the rest by each method, and score the forecasts.
 
     DIR holds a CSV file per group, with run_id, compute, reward and source, and may hold an index.csv with
-    group, run_id, slug (the source), lo and hi (bounds). Curves of a source weigh alike together, as do
+    group, run_id, slug (the source), task, lo and hi (bounds). Curves of a source weigh alike together, as do
     sources in a group, and groups. The numbers do not depend on --jobs.
 
-    JSON: date, folder, limit, methods, cuts, curves; rows, each with group (null: all), cut (null: mean),
-    method, forecasts, points, crps, crps_ratio (over the best other baseline), mae, log_score, coverage50,
-    coverage80, coverage90, coverage95, width50, width80, width90, width95, not_identified. CSV: the same for
-    each group, source, run, cut and method.
+    JSON: date, folder, limit, half, methods, cuts, curves; rows, each with group (null: all), cut (null:
+    mean), method, forecasts, points, crps, crps_ratio (over the best other baseline), mae, log_score,
+    coverage50, coverage80, coverage90, coverage95, width50, width80, width90, width95, not_identified. CSV:
+    the same for each group, source, run, cut and method.
     """
     one_thread()
     from datetime import UTC, datetime
 
-    from scalerl_lab.report.bench.folder import choose_groups, read_folder, sample
+    from scalerl_lab.report.bench.folder import Half, choose_groups, half_of, read_folder, sample
     from scalerl_lab.report.bench.forecast_tables import forecast_csv, forecast_json, forecast_tables
     from scalerl_lab.report.bench.forecasts import CUTS, known_methods, measure_forecasts
 
     chosen = known_methods(methods)
     curves = choose_groups(read_folder(folder), groups)
+    curves = curves if half is None else half_of(curves, Half(half))
     curves = curves if limit is None else sample(curves, limit)
     with progress("curves") as done:
         bench = measure_forecasts(curves, chosen, cuts=sorted(set(cuts)) or CUTS, jobs=jobs, done=done)
     date = datetime.now(UTC).date().isoformat()
-    document = forecast_json(bench, date=date, folder=folder.name, limit=limit)
+    document = forecast_json(bench, date=date, folder=folder.name, limit=limit, half=half)
     if save is not None:
         import json
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +16,6 @@ from scalerl_lab.records import FitStatus, Shape
 
 LEVELS = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 """Quantiles of every band: the median with central 50, 80, 90 and 95 % intervals."""
-_LEAST_SD = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +57,6 @@ class Prediction:
         mean, sd = np.repeat(self.centre, times, axis=0), np.repeat(self.noise_sd, times, axis=0)
         noise = _normal_scores(num * times, width)
         return self._inside(mean + sd * noise)
-
-    def crps(self, value: ArrayLike) -> Floats:
-        """Continuous ranked probability score [M] of M measured values, in their unit; lower is better.
-
-        Source: Gneiting and Raftery (2007), equation 21: E|X - y| - E|X - X'| / 2.
-        """
-        drawn = np.sort(self.points(), axis=0)
-        num = drawn.shape[0]
-        measured = np.asarray(value, dtype=np.float64)
-        rank = (2.0 * np.arange(1, num + 1) - num - 1.0)[:, None]
-        spread = (rank * drawn).sum(axis=0) / num**2
-        score: Floats = np.abs(drawn - measured).mean(axis=0) - spread
-        return score
-
-    def log_score(self, value: ArrayLike) -> Floats:
-        """Log predictive density [M] of M measured values, in nats per unit of value; higher is better."""
-        measured = np.asarray(value, dtype=np.float64)
-        sd = np.maximum(self.noise_sd, _LEAST_SD)
-        logs = -0.5 * ((measured - self.centre) / sd) ** 2 - np.log(sd) - 0.5 * math.log(2.0 * math.pi)
-        top = logs.max(axis=0)
-        score: Floats = top + np.log(np.exp(logs - top).mean(axis=0))
-        return score
 
     def _inside(self, values: Floats) -> Floats:
         if self.bounds is None:
@@ -131,7 +107,7 @@ def _quantiles(drawn: Floats, levels: Sequence[float]) -> Floats:
     return quantiles
 
 
-@cache
+@lru_cache(maxsize=16)
 def _normal_scores(num: int, width: int) -> Floats:
     """[num, width] evenly spread standard normal values, each column in an order of its own."""
     from scipy import special

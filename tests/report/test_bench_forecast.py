@@ -15,7 +15,7 @@ from scalerl_lab.errors import DataError, NotFound
 from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.methods import fit_with
 from scalerl_lab.fit.score import score_fit
-from scalerl_lab.report.bench.folder import RealCurve, choose_groups, read_folder, sample
+from scalerl_lab.report.bench.folder import Half, RealCurve, choose_groups, half_of, read_folder, sample
 from scalerl_lab.report.bench.forecast_tables import forecast_csv, forecast_json, forecast_tables
 from scalerl_lab.report.bench.forecasts import CUTS, cut_at, known_methods, measure_forecasts
 
@@ -179,6 +179,23 @@ def test_a_sample_depends_on_names_only() -> None:
     assert [one.source for one in first].count("many") == 2
     assert {one.curve.name for one in sample(curves[::-1], 2)} == {one.curve.name for one in first}
     assert sample(curves, 100) == curves
+
+
+def test_halves_part_the_tasks() -> None:
+    hours, values = [1.0, 2.0], [0.5, 0.6]
+    curves = tuple(
+        RealCurve("g", "s", Curve.of(f"{task}{seed}", hours, values), 1.0, task)
+        for task in ("maze", "chess", "go", "sums")
+        for seed in range(3)
+    )
+    even, odd = half_of(curves, Half.EVEN), half_of(curves, Half.ODD)
+    # The first bytes that sha256sum has for gmaze, gchess, ggo and gsums: 75, 3b, cc, aa.
+    assert {one.task for one in even} == {"sums", "go"}
+    assert {one.task for one in odd} == {"chess", "maze"}
+    assert len(even) + len(odd) == 12
+    # Without a task a curve stands for itself.
+    alone = RealCurve("g", "s", Curve.of("maze", hours, values), 1.0)
+    assert bool(half_of((alone,), Half.EVEN)) == ("maze" in {one.task for one in even})
 
 
 def test_methods_keep_the_order_of_the_table() -> None:

@@ -2,9 +2,9 @@
 
 Every file has a row per point with run, compute and value (``run_id``, ``compute``, ``reward``; other names
 are guessed), and may have a column ``source``. ``index.csv`` has a row per run with ``run_id``, ``group``
-(the stem of its file), and may have ``slug`` (its source), ``lo`` and ``hi`` (bounds; empty: none); only
-files that it names are read, and only runs in it. Without an index every file is a group, a file without a
-column ``source`` is a source, and the bounds of a source are 0 and 1 where all its values lie there.
+(the stem of its file), and may have ``slug`` (its source), ``task``, ``lo`` and ``hi`` (bounds; empty: none);
+only files that it names are read, and only runs in it. Without an index every file is a group, a file
+without a column ``source`` is a source, and the bounds of a source are 0 and 1 where all its values lie there.
 
 The unit of account of a curve's scores, its scale: where there are bounds, the distance between them, but
 for sources whose values span less than a tenth of it, that span; where there are none, the range of the
@@ -14,6 +14,7 @@ whole curve.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,6 +40,15 @@ class RealCurve:
     source: str
     curve: Curve
     scale: float
+    task: str = ""
+    """What is learned: curves of one task are alike, and stay in one half."""
+
+
+class Half(StrEnum):
+    """Halves of the tasks, by the first byte of the SHA-256 of group and task."""
+
+    EVEN = "even"
+    ODD = "odd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,7 @@ class _Entry:
     group: str
     source: str | None
     bounds: tuple[float, float] | None
+    task: str
 
 
 def read_folder(folder: Path) -> tuple[RealCurve, ...]:
@@ -85,6 +96,15 @@ def choose_groups(curves: tuple[RealCurve, ...], groups: tuple[str, ...]) -> tup
     return tuple(curve for curve in curves if not groups or curve.group in groups)
 
 
+def half_of(curves: tuple[RealCurve, ...], half: Half) -> tuple[RealCurve, ...]:
+    """The curves of half of the tasks; a curve without a task is one of its own."""
+
+    def checksum(one: RealCurve) -> int:
+        return sha256((one.group + (one.task or one.curve.name)).encode()).digest()[0]
+
+    return tuple(one for one in curves if checksum(one) % 2 == (half is Half.ODD))
+
+
 def sample(curves: tuple[RealCurve, ...], per_source: int) -> tuple[RealCurve, ...]:
     """At most so many curves of each source; which ones depends on nothing but their names."""
     taken: set[tuple[str, str, str]] = set()
@@ -106,12 +126,15 @@ def _read_index(file: Path) -> dict[tuple[str, str], _Entry]:
     runs, groups = sheet.column("run_id"), sheet.column("group")
     sources = sheet.column("slug") if "slug" in sheet.header else [None] * len(runs)
     lows, highs = _bounds_column(sheet, "lo"), _bounds_column(sheet, "hi")
+    tasks = sheet.column("task") if "task" in sheet.header else [""] * len(runs)
     index = {}
-    for run, group, source, low, high in zip(runs, groups, sources, lows, highs, strict=True):
+    for run, group, source, low, high, task in zip(runs, groups, sources, lows, highs, tasks, strict=True):
         if low is not None and high is not None and not low < high:
             raise DataError(f"{file}: the bounds of {run} are not in order: lo {low:g}, hi {high:g}")
         bounds = None if low is None or high is None else (low, high)
-        index[group.strip(), run.strip()] = _Entry(group.strip(), source and source.strip(), bounds)
+        index[group.strip(), run.strip()] = _Entry(
+            group.strip(), source and source.strip(), bounds, task.strip()
+        )
     return index
 
 
@@ -140,11 +163,13 @@ def _read_group(file: Path, index: dict[tuple[str, str], _Entry] | None) -> list
     )
     group = file.stem
     entries: list[tuple[str, Curve]] = []
+    tasks: dict[str, str] = {}
     for run in read_points(str(file), asked).runs:
         entry = None if index is None else index.get((group, run.name))
         if index is not None and entry is None:
             continue
         curve = _curve(run, None if entry is None else entry.bounds)
+        tasks[run.name] = "" if entry is None else entry.task
         if curve.compute.size:
             source = (entry.source if entry is not None else None) or (run.arm if "arm" in named else None)
             entries.append((source or group, curve))
@@ -155,7 +180,9 @@ def _read_group(file: Path, index: dict[tuple[str, str], _Entry] | None) -> list
             bounds = natural_bounds(own)
             own = [replace(curve, bounds=bounds) for curve in own]
         span = max(curve.value.max() for curve in own) - min(curve.value.min() for curve in own)
-        curves += [RealCurve(group, source, curve, _scale(curve, float(span))) for curve in own]
+        curves += [
+            RealCurve(group, source, curve, _scale(curve, float(span)), tasks[curve.name]) for curve in own
+        ]
     return curves
 
 
