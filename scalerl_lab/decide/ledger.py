@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 from scalerl_lab.records import LedgerEntry, LedgerKind, RunState, RunStatus
 
@@ -47,8 +48,14 @@ class Hours:
     promised: float = 0.0
     saved: float = 0.0
 
-    def __add__(self, other: Hours) -> Hours:
-        return Hours(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Hours)))
+    @classmethod
+    def sum(cls, parts: Iterable[Hours]) -> Hours:
+        """All of them together."""
+        columns = zip(*map(_COLUMNS, parts), strict=True)
+        return cls(*(sum(column) for column in columns))
+
+
+_COLUMNS = attrgetter(*(f.name for f in fields(Hours)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class Ledger:
     total: Hours = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "total", sum((a.hours for a in self.accounts), Hours()))
+        object.__setattr__(self, "total", Hours.sum(account.hours for account in self.accounts))
 
     @property
     def overshoot(self) -> float:
@@ -118,10 +125,10 @@ class Ledger:
 
     def by_arm(self) -> dict[str, Hours]:
         """Arm -> its hours, in the order of the plan."""
-        arms: dict[str, Hours] = {}
+        arms: dict[str, list[Hours]] = {}
         for account in self.accounts:
-            arms[account.arm] = arms.get(account.arm, Hours()) + account.hours
-        return arms
+            arms.setdefault(account.arm, []).append(account.hours)
+        return {arm: Hours.sum(parts) for arm, parts in arms.items()}
 
     def money(self, gpu_hours: float) -> float | None:
         """What so many GPU-hours cost; None without a price."""

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from scalerl_lab.decide import Analysis
+from scalerl_lab.decide import Account, Analysis, account_of
 from scalerl_lab.fit import SweepRun
 from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.plan import SweepPlan
@@ -50,6 +50,7 @@ class DrivenRun:
     """When its trial was told to stop at once."""
     gpu_hours_now: float = 0.0
     """Training compute at the last step of this trial that is on file."""
+    _account: tuple[RunState, bool, Account] | None = None
 
     @property
     def used(self) -> float:
@@ -83,6 +84,14 @@ class DrivenRun:
     def used_its_grant(self) -> bool:
         """Whether the compute granted to it is used."""
         return self.state.gpu_hours >= self.state.granted_gpu_hours
+
+    @property
+    def account(self) -> Account:
+        """Its account in the sweep's ledger; a trial on its way counts as started."""
+        seen = self._account
+        if seen is None or seen[0] is not self.state or seen[1] is not self.live:
+            seen = self._account = (self.state, self.live, account_of(self.state, started=self.live))
+        return seen[2]
 
     def may_be_extended(self, plan: SweepPlan) -> bool:
         """Whether the rule may still give it more: it is not stopped, and below what any run gets at most."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
-from scalerl_lab.decide import AnalysisJob, Ledger, decide_ended, ledger_of, under_pin
+from scalerl_lab.decide import AnalysisJob, Ledger, decide_ended, under_pin
 from scalerl_lab.launch.analysis import Analyst, Plot
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
@@ -183,11 +183,8 @@ class Driver:
     @property
     def _ledger(self) -> Ledger:
         """The sweep's budget as its runs stand now."""
-        return ledger_of(
-            self._desk.force.cap_gpu_hours,
-            self._states(),
-            started=[run.run_id for run in self._runs.values() if run.live],
-        )
+        accounts = tuple(run.account for run in self._runs.values())
+        return Ledger(self._desk.force.cap_gpu_hours, accounts)
 
     # ------------------------------------------------------------ orders
 
