@@ -4,7 +4,7 @@ Every file has a row per point with run, compute and value (``run_id``, ``comput
 are guessed), and may have a column ``source``. ``index.csv`` has a row per run with ``run_id``, ``group``
 (the stem of its file), and may have ``slug`` (its source), ``task``, ``lo`` and ``hi`` (bounds; empty: none);
 only files that it names are read, and only runs in it. Without an index every file is a group, a file
-without a column ``source`` is a source, and the bounds of a source are 0 and 1 where all its values lie there.
+without a column ``source`` is a source, whose bounds are 0 and 1 where all its values lie there.
 
 The unit of account of a curve's scores, its scale: where there are bounds, the distance between them, but
 for sources whose values span less than a tenth of it, that span; where there are none, the range of the
