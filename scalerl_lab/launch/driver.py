@@ -14,6 +14,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 from scalerl_lab.decide import AnalysisJob, Ledger, decide_ended, under_pin
+from scalerl_lab.fit import SweepRun
 from scalerl_lab.launch.analysis import Analyst, Plot
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
@@ -71,6 +72,8 @@ class Driver:
     _read_orders_at: float = float("-inf")
     _desk: OrderDesk = field(init=False)
     _analyst: Analyst = field(init=False)
+    _picture: tuple[tuple[SweepRun, ...], tuple[str, ...], float] | None = None
+    """What verdicts rest on beside their run: curves, rivals, free GPU-hours; None once anything changed."""
     _next: dict[str, int] = field(default_factory=dict)
     """Kind of work -> the run with which the next turn begins it, so that each has its turn."""
 
@@ -178,7 +181,7 @@ class Driver:
 
     def _refresh(self, run: DrivenRun) -> None:
         (state,) = self.store.run_states(self.plan.sweep_id, [run.run_id])
-        run.state = as_granted(state)
+        run.state, self._picture = as_granted(state), None
 
     @property
     def _ledger(self) -> Ledger:
@@ -202,7 +205,7 @@ class Driver:
 
     def _follow(self, settled: Settled) -> None:
         """Make the driver's own picture follow an order; all of it can be read again from SQL."""
-        order = settled.order
+        order, self._picture = settled.order, None
         at = f"{self._runs[order.run_id].label}: " if order.run_id is not None else ""
         if settled.refused is not None:
             self.watcher.said(f"{at}{order.kind} ordered by {order.by} is refused: {settled.refused}")
@@ -245,15 +248,18 @@ class Driver:
     def _submit(self, run: DrivenRun) -> None:
         if run.job is not None or not run.awaits_verdict:
             return
+        if self._picture is None:
+            curves = tuple(r.curve for r in self._sound(run))
+            rivals = tuple(r.run_id for r in self._runs.values() if r.may_be_extended(self.plan))
+            self._picture = (curves, rivals, self._ledger.free)
+        curves, rivals, free = self._picture
         job = AnalysisJob(
             sweep=self.plan.sweep,
             run=run.state,
-            runs=tuple(r.curve for r in self._sound(run)),
+            runs=curves,
             control=self.plan.control,
-            free_gpu_hours=self._ledger.free,
-            rivals=tuple(
-                r.run_id for r in self._runs.values() if r is not run and r.may_be_extended(self.plan)
-            ),
+            free_gpu_hours=free,
+            rivals=tuple(run_id for run_id in rivals if run_id != run.run_id),
         )
         run.job, run.judge_again = self._analyst.analyse(job), False
 
@@ -389,7 +395,7 @@ class Driver:
             return False
         run.driver_lock = lock
         run.trial += 1
-        run.live, run.ended = True, None
+        run.live, run.ended, self._picture = True, None, None
         run.ordered_down_at = run.stop_ordered_at = None
         run.folder.write_orders(Orders(run.state.granted_gpu_hours))
         self.launcher.start(
@@ -413,7 +419,7 @@ class Driver:
             return
         self._ingest(run)
         # From here on the curve says how far it came: steps after its last checkpoint are lost.
-        run.live, run.gpu_hours_now = False, 0.0
+        run.live, run.gpu_hours_now, self._picture = False, 0.0, None
         if run.driver_lock is not None:
             run.driver_lock.close()
         ended = run.ended if run.ended is not None and run.ended.trial == over.trial else None
