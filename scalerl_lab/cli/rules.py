@@ -109,17 +109,16 @@ def changed_rule(dumped: dict[str, object], changes: Sequence[tuple[str, float |
 
 
 def _check_rule(text: str, settings: Mapping[str, float | str]) -> None:
-    from pydantic import ValidationError
-
     from scalerl_lab.config.sweep import Rule
 
     try:
         changed_rule(Rule().model_dump(), tuple(settings.items()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+    except ValueError as error:
+        # Of the validator's message: the key, then what is wrong with it.
+        _, where, what, *_ = [*str(error).splitlines(), "", ""]
         keys = ", ".join([*_OWN, *Rule.model_fields])
-        raise UserError(f"--rule {text}: {where}: {first['msg']}; settings are: {keys}") from None
+        wrong = what.partition(" [type=")[0].strip()
+        raise UserError(f"--rule {text}: {where}: {wrong}; settings are: {keys}") from None
 
 
 def _settings(text: str, written: str) -> dict[str, float | str]:

@@ -64,9 +64,14 @@ class Asked:
     run: RunState
     runs: tuple[RunState, ...]
     """All of the sweep, in the order of the queue; the run included."""
-    ledger: Ledger
+    cap_gpu_hours: float
     at_end: bool
     """Whether the run has used its grant, or its record ends."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sweep's books at this moment."""
+        return ledger_of(self.cap_gpu_hours, self.runs)
 
 
 class Policy(Protocol):
@@ -201,8 +206,9 @@ class _Replay:
     events: list[Event] = field(default_factory=list)
     spending: list[tuple[float, float]] = field(default_factory=list)
     asked: int = 0
-    known: tuple[tuple[RunState, ...], Ledger] | None = None
-    """How all runs stand, until something changes."""
+    states: tuple[RunState, ...] | None = None
+    books: Ledger | None = None
+    """How all runs stand, and the ledger of it; None once something has changed."""
 
     def run(self) -> Replayed:
         """To the last moment."""
@@ -292,8 +298,7 @@ class _Replay:
             self._schedule(run)
 
     def _question(self, run: _Run) -> Asked:
-        states, ledger = self._known()
-        return Asked(self.clock, run.state, states, ledger, run.at_end)
+        return Asked(self.clock, run.state, self._states(), self.cap, run.at_end)
 
     def _obey(self, order: Order) -> None:
         run = self.runs[order.run_id]
@@ -326,7 +331,8 @@ class _Replay:
         run.status = RunStatus.KILLED if move is Move.KILL else RunStatus.FINISHED
         run.slot_since, run.paused, run.move, run.cause = None, False, move, cause
         self._changed(run)
-        run.judged = self._ledger().free, self._live()
+        if self.policy.promises:
+            run.judged = self._ledger().free, self._live()
         for order in self.policy.over(run.record.run_id):
             self._obey(order)
 
@@ -346,16 +352,17 @@ class _Replay:
                     self._obey(order)
 
     def _changed(self, run: _Run) -> None:
-        run.state_of = self.known = None
+        run.state_of = self.states = self.books = None
 
-    def _known(self) -> tuple[tuple[RunState, ...], Ledger]:
-        if self.known is None:
-            states = tuple(run.state for run in self.runs.values())
-            self.known = states, ledger_of(self.cap, states)
-        return self.known
+    def _states(self) -> tuple[RunState, ...]:
+        if self.states is None:
+            self.states = tuple(run.state for run in self.runs.values())
+        return self.states
 
     def _ledger(self) -> Ledger:
-        return self._known()[1]
+        if self.books is None:
+            self.books = ledger_of(self.cap, self._states())
+        return self.books
 
     def _live(self) -> int:
         return sum(run.slot_since is not None for run in self.runs.values())

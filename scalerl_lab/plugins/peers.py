@@ -19,6 +19,7 @@ Optuna's pruners are driven through a study in memory: ask, report, should_prune
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -97,8 +98,13 @@ class RayPolicy:
         self._name = type(self._scheduler).__name__
         trials = {run.run_id: _Trial(run.run_id, Trial.PENDING) for run in recorded.runs}
         self._controller = _Controller(self._scheduler, trials)
+        # HyperBand tells of every bracket that is too small, several for each trial.
+        log = logging.getLogger("ray.tune.schedulers")
+        level = log.level
+        log.setLevel(logging.WARNING)
         for trial in trials.values():
             self._scheduler.on_trial_add(self._controller, trial)
+        log.setLevel(level)
 
     def choose(self, waiting: Sequence[str], paused: Sequence[str]) -> str | None:
         """The scheduler's choice; a trial that never ran is started even if it names none, as Tune does."""
