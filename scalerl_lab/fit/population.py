@@ -13,7 +13,7 @@ Priors (units of value: the span of possible values, or five times that of value
 
 - mu: those of a curve alone (``posterior``), C_mid relative to the furthest compute of all runs, the gain
   within it flat.
-- s: log-normal about 0.015 (A), 0.12 (log B), 0.25 (log C_mid), each with log sd 0.8 and correlated by
+- s: log-normal about 0.019 (A), 0.12 (log B), 0.27 (log C_mid), each with log sd 0.8 and correlated by
   0.7: arms that differ much in one differ in the others. The published leave-one-out arms have 0.007,
   0.07, 0.10; published recipes 0.05, 0.2, 0.33; axes of compute 0.02, 0.2, 0.6.
 - t = (0.0075, 0.05, 0.06) tau, log tau ~ N(0, 0.5^2): three replicates of the published recipe lay within
@@ -237,7 +237,8 @@ def absorb(
             for seed, placed in zip(seeds, all_placed, strict=True):
                 log_weight += placed.log_evidence(tables[seed])
             by_try = log_weight.reshape(_ARM_TRIES, num)
-            np.add(drawn.log_evidence, np.logaddexp.reduce(by_try, axis=0), out=drawn.log_evidence)
+            mean_weight = np.logaddexp.reduce(by_try, axis=0) - math.log(_ARM_TRIES)
+            np.add(drawn.log_evidence, mean_weight, out=drawn.log_evidence)
             best = np.argmax(by_try + rng.gumbel(size=by_try.shape), axis=0) * num + np.arange(num)
             drawn.arm[:, arm] = tried[best]
             for seed, placed in zip(seeds, all_placed, strict=True):

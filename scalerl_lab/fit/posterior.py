@@ -92,6 +92,15 @@ class Axes:
         """Log of a cell's area."""
         return math.log((self.log_C[1] - self.log_C[0]) * (self.log_B[1] - self.log_B[0]))
 
+    def at_edge(self) -> NDArray[np.bool_]:
+        """[Q] whether a cell is where the search for shapes ends: high in C_mid, low or high in B."""
+        log_C, log_B = self.cells()
+        low, high = _LOG_B_RANGE
+        edge: NDArray[np.bool_] = (
+            (log_C >= _LOG_C_RANGE[1] - 1e-9) | (log_B <= low + 1e-9) | (log_B >= high - 1e-9)
+        )
+        return edge
+
     def close_in(self, log_weight: Floats, shape: tuple[int, int]) -> Axes:
         """New axes over the box of cells that matter, one cell of margin on each side."""
         kept = (log_weight >= log_weight.max() - _KEEP_LOG_WEIGHT).reshape(self.log_C.size, self.log_B.size)
@@ -201,11 +210,6 @@ def draw_posterior(
             for law, without in zip((r0, A, sigma, slope), others.draw(problem, other), strict=True)
         )
         kind = np.where(lawful, kind, problem.kind[other % problem.kind.size])
-    edge = (
-        (log_C >= _LOG_C_RANGE[1] - 1e-9)
-        | (log_B <= _LOG_B_RANGE[0] + 1e-9)
-        | (log_B >= _LOG_B_RANGE[1] - 1e-9)
-    )
     return Draws(
         r0=r0,
         A=A,
@@ -215,7 +219,7 @@ def draw_posterior(
         kind=kind,
         lawful=lawful,
         slope=slope,
-        edge_mass=float(np.mean(edge[cell] & lawful)),
+        edge_mass=float(np.mean(axes.at_edge()[cell] & lawful)),
     )
 
 

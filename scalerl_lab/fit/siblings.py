@@ -110,7 +110,8 @@ def fit_siblings(
     """The joint posterior of the law for runs that share model, data and evaluation.
 
     Args:
-        curves: R curves in the same units; those without a point get a fit that says nothing.
+        curves: R curves in the same units, in any order: it changes nothing. Those without a point get a fit
+            that says nothing.
         arms: [R] the arm of each; seeds of an arm have its name. None: each curve is an arm.
         limits: what is demanded of an identified ceiling.
 
@@ -121,7 +122,10 @@ def fit_siblings(
     names = [str(i) for i in range(len(curves))] if arms is None else list(arms)
     if len(names) != len(curves):
         raise ValueError(f"{len(curves)} curves and {len(names)} arms")
-    seen = [i for i, curve in enumerate(curves) if curve.value.size]
+    # Random numbers belong to a run's place: the points decide it, whatever the order given or the unit.
+    seen = sorted(
+        (i for i, curve in enumerate(curves) if curve.value.size), key=lambda i: (*_rank(curves[i]), names[i])
+    )
     fits = [
         LawFit(curve, FitStatus.TOO_FEW_POINTS, too_few(0, limits) or "", None, None, None)
         for curve in curves
@@ -136,13 +140,26 @@ def fit_siblings(
     for place, i in enumerate(seen):
         draws = runs[place].draws(drawn, place, shown)
         fits[i] = judged(curves[i], runs[place].problem, draws, limits)
-    by_arm = {}
-    for number, label in enumerate(labels):
+    by_arm: dict[str, ArmDraws] = {}
+    for number, label in sorted(enumerate(labels), key=lambda arm: names.index(arm[1])):
         of_arm = [fits[seen[place]].draws for place in np.flatnonzero(arm_of == number)]
         r0 = np.mean([draws.r0 for draws in of_arm if draws is not None], axis=0)
         A, log_B, log_C = drawn.arm[:, number].T
         by_arm[label] = ArmDraws(r0, A, np.exp(log_B), np.exp(log_C))
     return Siblings(tuple(fits), by_arm)
+
+
+def _rank(curve: Curve) -> tuple[object, ...]:
+    """What runs are put in order by: later points only where all earlier ones are equal."""
+    unknown = -math.inf
+    return (
+        list(zip(curve.compute.tolist(), curve.value.tolist(), strict=True)),
+        [] if curve.se is None else curve.se.tolist(),
+        unknown if curve.r0 is None else curve.r0,
+        unknown if curve.r0_se is None else curve.r0_se,
+        curve.bounds or (unknown, unknown),
+        curve.name,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +306,7 @@ class _Run:
             kind=kind,
             lawful=lawful,
             slope=slope,
-            edge_mass=0.0,
+            edge_mass=float(np.mean(self.axes.at_edge()[cell] & lawful)),
             shown=shown,
             seed=run + 1,
         )

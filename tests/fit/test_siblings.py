@@ -80,12 +80,25 @@ def ceiling(fit: LawFit) -> Array:
     return fit.asymptote
 
 
+def thinned(of: Curve) -> Curve:
+    """Every third point."""
+    return replace(of, compute=of.compute[::3], value=of.value[::3], se=None)
+
+
 @cache
 def young() -> tuple[SimulatedSweep, tuple[Curve, ...], Siblings]:
     """Runs seen to 4,500, before their bend is clear."""
     found = sweep(3)
     curves = tuple(c.between(None, 4500.0) for c in found.curves)
     return found, curves, fit_siblings(curves, found.arms)
+
+
+@cache
+def unbounded() -> tuple[list[Curve], Siblings]:
+    """The same without bounds."""
+    found, curves, _ = young()
+    free = [replace(c, bounds=None) for c in curves]
+    return free, fit_siblings(free, found.arms)
 
 
 def assert_sound(found: Siblings, curves: Sequence[Curve]) -> None:
@@ -109,25 +122,38 @@ def assert_sound(found: Siblings, curves: Sequence[Curve]) -> None:
 # ---------------------------------------------------------------- what must not matter
 
 
-def test_the_same_runs_give_the_same_fits() -> None:
-    found, curves, first = young()
-    again = fit_siblings(curves, found.arms)
-    for one, other in zip(first.fits, again.fits, strict=True):
-        assert np.array_equal(ceiling(one), ceiling(other))
-        assert np.array_equal(one.predict([BUDGET]).mean, other.predict([BUDGET]).mean)
-    for name, arm in first.arms.items():
-        assert np.array_equal(arm.A, again.arms[name].A)
-
-
-def test_the_order_of_runs_moves_quantiles_by_monte_carlo_error_only() -> None:
+def test_neither_the_order_of_runs_nor_the_names_of_arms_matter() -> None:
     found, curves, first = young()
     order = [4, 2, 0, 5, 1, 3]
-    other = fit_siblings([curves[i] for i in order], [found.arms[i] for i in order])
+    renamed = {name: f"z{99 - int(name[3:])}" for name in found.arms}
+    other = fit_siblings([curves[i] for i in order], [renamed[found.arms[i]] for i in order])
     for place, i in enumerate(order):
-        # A sixth of a standard deviation: 1,024 draws of 256 populations.
-        tolerance = width(first.fits[i]) / 2.56 / 6.0
-        assert band(other.fits[place]) == pytest.approx(band(first.fits[i]), abs=tolerance)
-    assert set(other.arms) == set(first.arms)
+        one, two = first.fits[i], other.fits[place]
+        assert two.curve is curves[i]
+        assert one.draws is not None
+        assert two.draws is not None
+        for name in ("r0", "A", "B", "C_mid", "sigma", "kind", "lawful", "seed"):
+            # All draws are the same ones, so those of two runs belong together as before.
+            assert np.array_equal(getattr(one.draws, name), getattr(two.draws, name)), name
+        assert np.array_equal(one.predict([BUDGET]).mean, two.predict([BUDGET]).mean)
+    assert list(other.arms) == [renamed[name] for name in ("arm3", "arm1", "arm0", "arm4", "arm2")]
+    for name, arm in first.arms.items():
+        for part in ("r0", "A", "B", "C_mid"):
+            assert np.array_equal(getattr(arm, part), getattr(other.arms[renamed[name]], part))
+
+
+def test_the_order_of_equal_runs_matters_as_little_as_of_others() -> None:
+    one, two = replace(curve(law()), name="one"), replace(curve(law()), name="two")
+    third = curve(law(0.62, seed=1))
+    found, swapped = fit_siblings([one, two, third]), fit_siblings([third, two, one])
+    for place in range(3):
+        assert np.array_equal(ceiling(found.fits[place]), ceiling(swapped.fits[2 - place]))
+
+
+def test_each_run_has_random_numbers_of_its_own() -> None:
+    fits = young()[2].fits
+    seeds = [fit.draws.seed for fit in fits if fit.draws is not None]
+    assert len(set(seeds)) == len(fits) == 6
 
 
 def test_the_unit_of_compute_moves_the_midpoint_only() -> None:
@@ -144,8 +170,8 @@ def test_the_unit_of_compute_moves_the_midpoint_only() -> None:
 
 @pytest.mark.parametrize(("factor", "shift"), [(100.0, -30.0), (1e-3, 5.0)])
 def test_without_bounds_the_unit_of_value_does_not_matter(factor: float, shift: float) -> None:
-    found, curves, _ = young()
-    free = [replace(c, bounds=None) for c in curves]
+    found = young()[0]
+    free, first = unbounded()
     moved = [
         replace(
             c,
@@ -156,18 +182,11 @@ def test_without_bounds_the_unit_of_value_does_not_matter(factor: float, shift: 
         )
         for c in free
     ]
-    first, other = fit_siblings(free, found.arms), fit_siblings(moved, found.arms)
+    other = fit_siblings(moved, found.arms)
     for one, two in zip(first.fits, other.fits, strict=True):
         # A quarter of a standard deviation: rounding decides which draws are kept.
         tolerance = width(one) / 2.56 / 4.0
         assert (band(two) - shift) / factor == pytest.approx(band(one), abs=tolerance)
-
-
-def test_names_of_arms_do_not_matter() -> None:
-    found, curves, first = young()
-    renamed = fit_siblings(curves, [f"z{99 - int(name[3:])}" for name in found.arms])
-    for one, other in zip(first.fits, renamed.fits, strict=True):
-        assert np.array_equal(ceiling(one), ceiling(other))
 
 
 def test_without_names_each_curve_is_an_arm() -> None:
@@ -188,14 +207,11 @@ def test_every_curve_needs_an_arm() -> None:
 
 FLAT, NONE = np.full(8, 0.4), np.empty(0)
 STRANGE: dict[str, list[Array]] = {
-    "one curve": [law()],
-    "one point": [np.array([0.45])],
     "one point each": [np.array([0.45])] * 3,
     "two points": [np.array([0.45, 0.5]), law()],
     "some without points": [law(), NONE, law(0.62), NONE],
     "constant": [FLAT, FLAT],
     "all zero": [np.zeros(8)] * 3,
-    "all one, all zero": [np.ones(8), np.zeros(8)],
     "identical": [law()] * 4,
     "no noise": [law(A, sd=0.0) for A in (0.6, 0.61, 0.62)],
     "all kinds": [
@@ -279,6 +295,20 @@ def test_a_run_of_one_or_two_points_is_not_said_to_reach_the_bound(num: int) -> 
     assert np.median(together) == pytest.approx(np.median(alone), abs=0.1)
 
 
+def test_draws_at_the_ends_of_the_search_are_counted() -> None:
+    # Steps: B is as large as it can be.
+    curves = [curve(np.where(HOURS > 4000.0, 0.7, 0.4) + 0.004 * law(seed=i)) for i in range(3)]
+    for found in fit_siblings(curves).fits:
+        draws = found.draws
+        assert draws is not None
+        end = (draws.B > 13.99) | (draws.B < 0.1501) | (draws.C_mid > 8000.0 * math.exp(3.4999))
+        assert draws.edge_mass == pytest.approx(float(np.mean(end & draws.lawful)), abs=1e-12)
+        assert draws.edge_mass > 0.05
+    for fit in young()[2].fits:
+        assert fit.draws is not None
+        assert fit.draws.edge_mass < 0.01
+
+
 # ---------------------------------------------------------------- what is borrowed
 
 
@@ -330,9 +360,7 @@ def among_old() -> Array:
         found = simulate_sweep(SweepKind.LEAVE_ONE_OUT, np.random.default_rng(200 + seed))
         # Every third evaluation of half of the arms, for speed.
         runs = [found.runs[i] for i in (0, 3, 4, 5, 6)]
-        curves = [
-            replace(r.curve, compute=r.curve.compute[::3], value=r.curve.value[::3], se=None) for r in runs
-        ]
+        curves = [thinned(r.curve) for r in runs]
         place = seed % len(runs)
         curves[place] = runs[place].curve.between(1500.0, 1.5 * runs[place].truth.C_mid)
         together = fit_siblings(curves, [r.arm.name for r in runs]).fits[place]
@@ -370,7 +398,8 @@ def test_siblings_do_not_widen_young_forecasts() -> None:
     together, alone = [], []
     for seed in range(4):
         found = simulate_sweep(SweepKind.LEAVE_ONE_OUT, np.random.default_rng(seed))
-        curves = [c.between(1500.0, 6000.0) for c in found.curves[2:9]]
+        # Every third evaluation, for speed.
+        curves = [thinned(c.between(1500.0, 6000.0)) for c in found.curves[2:9]]
         fits = fit_siblings(curves, found.arms[2:9]).fits
         together.append(np.mean([width(fit) for fit in fits]))
         alone.append(np.mean([width(fit_posterior(c)) for c in curves]))
@@ -408,7 +437,9 @@ def test_an_odd_arm_is_left_where_it_is() -> None:
     assert band(found.fits[-1])[1] == pytest.approx(band(alone)[1], abs=0.012)
     draws = found.fits[-1].draws
     assert draws is not None
-    assert np.median(draws.A[draws.lawful]) == pytest.approx(np.median(ceiling(alone)), abs=0.025)
+    # Nearer the truth than by its own points, 0.529, and not drawn to the others' 0.605.
+    assert np.median(draws.A[draws.lawful]) == pytest.approx(0.5, abs=0.025)
+    assert band(found.fits[-1])[2] < band(calm.fits[-1])[0]
     # The others are a little wider for it, and stay where they were.
     for before, after in zip(calm.fits[:-1], found.fits[:-1], strict=True):
         assert band(after)[1] == pytest.approx(band(before)[1], abs=0.01)
@@ -454,7 +485,7 @@ def test_ceilings_are_known_once_all_runs_are_old() -> None:
 
 def test_time_grows_with_the_number_of_runs() -> None:
     took = []
-    for num in (8, 32):
+    for num in (6, 24):
         found = sweep(60, num - 1, spacing=1300.0)
         curves = found.curves
         assert {c.value.size for c in curves} == {12}
@@ -462,4 +493,4 @@ def test_time_grows_with_the_number_of_runs() -> None:
         fit_siblings(curves)
         took.append(time.process_time() - start)
     assert took[1] < 8.0 * took[0]
-    assert took[1] < 20.0
+    assert took[1] < 15.0
