@@ -98,7 +98,8 @@ class DrivenRun:
         extension, budget = plan.sweep.rule.extension, self.state.planned.budget_gpu_hours
         next_grant = self.state.granted_gpu_hours + extension.step_fraction * budget
         finished = self.state.status is RunStatus.FINISHED and self.used_its_grant
-        alive = finished or self.state.status is RunStatus.RUNNING
+        # Of one that has trained nothing yet, no forecast says what more compute would tell.
+        alive = self.state.gpu_hours > 0.0 and (finished or self.state.status is RunStatus.RUNNING)
         return alive and next_grant <= extension.max_factor * budget * (1.0 + _ROUNDING)
 
     @property
