@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from scalerl_lab.decide.analysis import AnalysisJob, analyse
 from scalerl_lab.decide.divergence import find_divergence
-from scalerl_lab.decide.looks import LOOK_FRACTION
+from scalerl_lab.decide.looks import LOOK_FRACTION, at_grant
 from scalerl_lab.decide.recorded import SAME, Recorded
 from scalerl_lab.decide.replay import Asked, Move, Order
 from scalerl_lab.fit import SweepRun, paper_fit
@@ -110,7 +110,8 @@ class Forecast(InTurn):
         budget = run.planned.budget_gpu_hours
         granted = run.granted_gpu_hours + extension.step_fraction * budget
         room = granted <= extension.max_factor * budget * (1.0 + SAME)
-        return run is not asked and room and run.status in (RunStatus.RUNNING, RunStatus.FINISHED)
+        alive = run.status is RunStatus.RUNNING or (run.status is RunStatus.FINISHED and at_grant(run))
+        return run is not asked and room and alive
 
     def _is_asked(self, asked: Asked) -> bool:
         if self.every is None or asked.at_end or passes(asked.run, self.every):

@@ -190,17 +190,17 @@ def _percent(mean: Mean | None) -> str:
     """In per cent, whole where there are many, with the standard error."""
     if mean is None:
         return ABSENT
-    error = "" if mean.se is None else f" ± {100 * mean.se:.1f}"
+    error = "" if mean.se is None else f"±{100 * mean.se:.1f}"
     return f"{100 * mean.value:.1f}{error}"
 
 
 def _thousandths(mean: Mean) -> str:
-    return f"{1e3 * mean.value:.1f}" + ("" if mean.se is None else f" ± {1e3 * mean.se:.1f}")
+    return f"{1e3 * mean.value:.1f}" + ("" if mean.se is None else f"±{1e3 * mean.se:.1f}")
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, column in enumerate(columns):
         words = place == 0 or column in ("against", "measure")
-        table.add_column(column, justify="left" if words else "right", no_wrap=place == 0)
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
     return table
