@@ -45,8 +45,6 @@ _ODD = np.array([[False, False, False], [True, False, False], [True, True, True]
 """[3, 3] in which coordinates an arm is odd, in each of three cases."""
 _CASE_VARIANCES = np.where(_ODD, _ODD_FACTOR**2, 1.0)
 _CASE_LOG_WEIGHTS = np.log([0.78, 0.10, 0.12])
-_ARM_TRIES = 4
-"""Draws of an arm of several seeds from which one is kept."""
 _BLOCK = 128
 _PROPOSAL_DEGREES = 6.0
 _FARTHEST = 50.0
@@ -186,7 +184,13 @@ def log_prior(coordinates: Floats, unit: Unit) -> Floats:
 
 
 def absorb(
-    tables: list[Table], sites: Sites, arms: Integers, particles: Particles, unit: Unit, seed: int
+    tables: list[Table],
+    sites: Sites,
+    arms: Integers,
+    particles: Particles,
+    unit: Unit,
+    seed: int,
+    tries: int = 1,
 ) -> Drawn:
     """Draw all runs and arms given each particle, and the evidence of their points.
 
@@ -201,6 +205,7 @@ def absorb(
         particles: K populations.
         unit: of the sites.
         seed: of the random numbers.
+        tries: draws of an arm of several seeds from which one is kept.
     """
     num, count = particles.mean.shape[0], len(tables)
     rng = np.random.default_rng(seed)
@@ -230,14 +235,14 @@ def absorb(
             centre = updated * (particles.mean / var + precision * theta)
             drawn.arm[:, arm] = centre + np.sqrt(updated) * rng.standard_normal((num, 3))
         else:
-            tried, log_weight = _draw_arm(sites, runs, particles.repeated(_ARM_TRIES), unit, rng)
+            tried, log_weight = _draw_arm(sites, runs, particles.repeated(tries), unit, rng)
             seeds = runs.tolist()
-            tried_var = np.tile(seed_var, (_ARM_TRIES, 1))
+            tried_var = np.tile(seed_var, (tries, 1))
             all_placed = [_place(tables[seed], tried, tried_var, None, rng) for seed in seeds]
             for seed, placed in zip(seeds, all_placed, strict=True):
                 log_weight += placed.log_evidence(tables[seed])
-            by_try = log_weight.reshape(_ARM_TRIES, num)
-            mean_weight = np.logaddexp.reduce(by_try, axis=0) - math.log(_ARM_TRIES)
+            by_try = log_weight.reshape(tries, num)
+            mean_weight = np.logaddexp.reduce(by_try, axis=0) - math.log(tries)
             np.add(drawn.log_evidence, mean_weight, out=drawn.log_evidence)
             best = np.argmax(by_try + rng.gumbel(size=by_try.shape), axis=0) * num + np.arange(num)
             drawn.arm[:, arm] = tried[best]
@@ -417,13 +422,12 @@ def _place_block(table: Table, mean: Floats, variances: list[Floats], uniform: F
             of_A[1] + of_shape[0] + ceiling,
             of_A[1] + of_shape[1] + all_three,
         ]
-    log_weight = cases[0]
+    for case in cases:
+        case += table.log_weight.astype(single)
+    top = np.max([case.max(axis=1) for case in cases], axis=0)
+    weight = np.exp(cases[0] - top[:, None])
     for case in cases[1:]:
-        log_weight = np.logaddexp(log_weight, case)
-    log_weight = table.log_weight.astype(single) + log_weight
-    top = log_weight.max(axis=1)
-    log_weight -= top[:, None]
-    weight = np.exp(log_weight, out=log_weight)
+        weight += np.exp(case - top[:, None])
     cumulative = np.cumsum(weight, axis=1, dtype=np.float64)
     total = cumulative[:, -1:]
     cell = np.minimum((cumulative < uniform * total).sum(axis=1), weight.shape[1] - 1)

@@ -59,6 +59,8 @@ from scalerl_lab.records import FitStatus
 
 NUM_DRAWS = 1024
 _NUM_PARTICLES, _NUM_SEARCHED = 256, 512
+_ARM_TRIES = 4
+"""For each of the final draws of an arm of several seeds: so many are drawn, and one kept by its weight."""
 _LEAST_COUNT = 60.0
 """How many particles must count."""
 _MOST_STEPS, _FINAL_MOVES, _STEP, _WIDENING = 14, 6, 0.6, 1.7
@@ -400,10 +402,10 @@ class _Target:
     arms: Integers
     unit: Unit
 
-    def at(self, coordinates: Floats, seed: int) -> tuple[Drawn, Floats]:
+    def at(self, coordinates: Floats, seed: int, tries: int = 1) -> tuple[Drawn, Floats]:
         """(all runs drawn given each of K populations, [K] log posterior over the prior of the spreads)."""
         particles = particles_of(coordinates, self.unit)
-        drawn = absorb(self.tables, self.sites, self.arms, particles, self.unit, seed)
+        drawn = absorb(self.tables, self.sites, self.arms, particles, self.unit, seed, tries)
         return drawn, drawn.log_evidence + log_prior(coordinates, self.unit)
 
 
@@ -437,7 +439,7 @@ def _share_shape(runs: list[_Run], arms: Integers, unit: Unit) -> tuple[list[_Ru
     weight = _tempered(log_weight)
     rank = (np.arange(NUM_DRAWS) + 0.5) / NUM_DRAWS
     kept = np.minimum(np.searchsorted(np.cumsum(weight), rank), weight.size - 1)
-    return runs, _Target(tables, target.sites, arms, unit).at(coordinates[kept], 2)[0]
+    return runs, _Target(tables, target.sites, arms, unit).at(coordinates[kept], 2, _ARM_TRIES)[0]
 
 
 def _anneal(target: _Target, bell: Bell) -> tuple[Floats, Drawn]:
