@@ -202,5 +202,7 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, column in enumerate(columns):
         words = place == 0 or column in ("against", "measure")
-        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+        table.add_column(
+            column, justify="left" if words else "right", no_wrap=place > 0, overflow="fold", max_width=32
+        )
     return table
