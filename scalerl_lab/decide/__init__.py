@@ -5,7 +5,9 @@
                    ``decide_ended``: of a run whose trial ended by itself
     divergence.py  collapse from the peak, and truncation: stops that need no forecast
     looks.py       when a run is looked at together with its whole sweep
-    compare.py     the run's arm against the control: the numbers that a decision rests on
+    quantity.py    ``Measure``: what arms are compared by (ceiling, pass rate, GPU-hours), and with what
+    compare.py     the run's arm against the reference: the numbers that a decision rests on
+    worth.py       what the next GPU-hours of a run would say about the sweep's question
     ledger.py      ``Ledger``: the sweep's budget in GPU-hours; what was used, saved and lost, what is free
     orders.py      what people may order, when it is allowed, and what follows from it
     recorded.py    ``Recorded``: a sweep whose points are known to the end
@@ -14,8 +16,8 @@
     conclude.py    what a replayed sweep says in the end: differences, and which arm to take
     wording.py     compute, intervals and probabilities as parts of a sentence
 
-The order is fixed: divergence, then the ceiling, then the grant; else the run goes on. The control is
-never killed for its ceiling, and nobody is while a ceiling is not identified.
+The order is fixed: divergence, then the forecast, then the grant; else the run goes on. A control that is
+the reference is never killed for its forecast, and nobody is while a ceiling is not identified.
 
 To add a rule: a function in a file of its own that returns what it found or None, its row in
 ``Cause``, and its place in ``decide``. Everything here is pure: no store, no clock, no

@@ -47,22 +47,29 @@ def _fitted(
     return fit_curve(run_id, points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _swept(runs: tuple[SweepRun, ...], fit_start_gpu_hours: float, rule_json: str) -> SweepFit:
     rule = Rule.model_validate_json(rule_json)
     apart = [run.run_id for run in runs if find_divergence(run.points, rule.divergence) is not None]
     return fit_sweep(runs, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule, apart=apart)
 
 
+def _of_fits(rule: Rule) -> str:
+    """What fits depend on: rules that differ otherwise share them."""
+    return rule.model_dump_json(
+        include={"min_points", "min_window_midpoints", "max_ceiling_width", "divergence"}
+    )
+
+
 def fit_alone(run_id: str, points: tuple[EvalPoint, ...], sweep: Sweep) -> FittedCurve:
     """Fit one curve by the sweep's rule; the same points are fitted once per process."""
-    return _fitted(run_id, points, sweep.fit_start_gpu_hours, sweep.rule.model_dump_json())
+    return _fitted(run_id, points, sweep.fit_start_gpu_hours, _of_fits(sweep.rule))
 
 
 def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
     """Fit a sweep's runs together, the diverged ones apart; the same points once per process."""
     ordered = tuple(sorted(runs, key=lambda run: run.run_id))
-    return _swept(ordered, sweep.fit_start_gpu_hours, sweep.rule.model_dump_json())
+    return _swept(ordered, sweep.fit_start_gpu_hours, _of_fits(sweep.rule))
 
 
 def analyse(job: AnalysisJob) -> Analysis:

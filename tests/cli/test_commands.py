@@ -36,10 +36,10 @@ ALL = dict(commands(lab))
 
 def test_the_commands_are_these() -> None:
     assert sorted(ALL) == [
-        "lab bench", "lab bench forecast", "lab bench published", "lab bench speed",
-        "lab bench sweeps", "lab decisions", "lab fit", "lab report", "lab report budget",
+        "lab bench", "lab bench decide", "lab bench forecast", "lab bench published", "lab bench speed",
+        "lab bench sweeps", "lab decisions", "lab fit", "lab replay", "lab report", "lab report budget",
         "lab report ceilings", "lab run", "lab run extend", "lab run kill", "lab run pin", "lab run revive",
-        "lab run unpin", "lab sweep", "lab sweep cancel", "lab sweep list", "lab sweep pause",
+        "lab run unpin", "lab simulate", "lab sweep", "lab sweep cancel", "lab sweep list", "lab sweep pause",
         "lab sweep plan", "lab sweep resume", "lab sweep run", "lab sweep status", "lab ui", "lab why",
     ]  # fmt: skip
 
