@@ -12,10 +12,10 @@
     power       what a plan could see, by simulation
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
     budget      the ledger of GPU-hours as a table, a line and JSON
-    story       a run from its first trial to what was decided last; ``why`` tells it in a terminal, ``decisions``
-                lists those of a sweep; ``story_picture`` what was known then, drawn by ``story_plot`` in
-                characters and by ``story_svg`` for ``story_page``, its part of the page; ``held_against`` names
-                what arms are compared by, and with what
+    story       a run from its first trial to what was decided last; ``why`` tells it in a terminal,
+                ``decisions`` lists those of a sweep; ``story_picture`` what was known then, drawn by
+                ``story_plot`` in characters and by ``story_svg`` for ``story_page``, its part of the page;
+                ``held_against`` names what arms are compared by, and with what
     words       how numbers are written, everywhere
 
 To add a report: a pure function of ``SweepView`` or ``Ceilings``, and a flag in ``cli``. The same points
