@@ -53,9 +53,9 @@ def worth_of_step(fitted: FittedCurve, step_gpu_hours: float, answers: Sequence[
         step_gpu_hours: how much further it would go.
         answers: [K] draws of each, joint with the run's.
     """
-    if not fitted.points:
+    last = fitted.points[-1].gpu_hours if fitted.points else 0.0
+    if last <= 0.0:
         return 0.0
-    last = fitted.points[-1].gpu_hours
     spacing = last / max(sum(point.gpu_hours > 0.0 for point in fitted.points), 1)
     num = max(int(step_gpu_hours / max(spacing, _TINY)), 1)
     curves = fitted.curves(last + step_gpu_hours * (np.arange(num) + 1.0) / num)

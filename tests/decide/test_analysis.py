@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from scalerl_lab.decide import AnalysisJob, analyse, analysis, fit_alone, fit_together
-from scalerl_lab.fit import FittedCurve, SweepRun, fit_sweep
-from scalerl_lab.launch.analysis import draw
+from scalerl_lab.fit import SweepRun, fit_sweep
 from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState
 from tests.decide.states import run_state, sweep
 from tests.fit.curves import point, simulate
@@ -100,17 +99,3 @@ def test_the_order_of_runs_and_of_analyses_changes_nothing() -> None:
     analyse(job(LOOK - 3))
     turned = job(LOOK)
     assert analyse(replace(turned, runs=turned.runs[::-1])) == first
-
-
-def test_a_drawing_is_of_the_fit_of_the_sweep() -> None:
-    drawn: list[tuple[FittedCurve, int, float, str]] = []
-
-    def plot(fitted: FittedCurve, points: tuple[EvalPoint, ...], up_to: float, title: str) -> bytes:
-        drawn.append((fitted, len(points), up_to, title))
-        return b"png"
-
-    found = job(LOOK)
-    assert draw(plot, "reverted-0", found.runs, found.sweep, 16000.0, "reverted:0") == b"png"
-    ((fitted, num, up_to, title),) = drawn
-    assert (num, up_to, title) == (LOOK, 16000.0, "reverted:0")
-    assert fitted.fit == fit_together(found.runs, found.sweep).runs["reverted-0"].fit
