@@ -535,7 +535,7 @@ def test_evidence_arm_and_runs_of_two_seeds_are_those_of_a_direct_sum_over_arms(
     num = 20_000
     tables, sites = two_seeds()
     one = populations(spread=0.7)
-    drawn = absorb(tables, sites, np.array([0, 0]), populations(num, spread=0.7), UNIT, 8)
+    drawn = absorb(tables, sites, np.array([0, 0]), populations(num, spread=0.7), UNIT, 8, tries=4)
     total, mean, ceilings = summed_over_arms(tables, one)
     weight = np.exp(drawn.log_evidence)
     error = weight.std() / math.sqrt(num)
@@ -549,15 +549,14 @@ def test_evidence_arm_and_runs_of_two_seeds_are_those_of_a_direct_sum_over_arms(
     assert (drawn.arm[:, 0].mean(axis=0) - mean) / one.spread[0] == pytest.approx(0.0, abs=0.15)
 
 
-def test_of_several_tries_that_arm_is_kept_which_the_points_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_tries_that_arm_is_kept_which_the_points_ask_for() -> None:
     tables, _ = two_seeds()
     # Sites that lie: a quarter of the spread too low in the ceiling.
     sites = normal_sites(2, (0.05, 0.25, 0.35))
     one = populations(spread=0.7)
     _, mean, _ = summed_over_arms(tables, one)
     for tries, low, high in ((1, 0.2, 0.35), (4, 0.0, 0.12), (16, -0.06, 0.06)):
-        monkeypatch.setattr(population, "_ARM_TRIES", tries)
-        drawn = absorb(tables, sites, np.array([0, 0]), populations(3000, spread=0.7), UNIT, 9)
+        drawn = absorb(tables, sites, np.array([0, 0]), populations(3000, spread=0.7), UNIT, 9, tries)
         # The mean of 3,000 has an error of 0.02 spreads.
         assert low < float((mean - drawn.arm[:, 0].mean(axis=0))[0] / one.spread[0, 0]) < high, tries
 
