@@ -345,6 +345,28 @@ class Decision:
     evidence: Evidence
 
 
+# ---------------------------------------------------------------- what a search proposes
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An arm of a search: which values were chosen, when, and from how much knowledge."""
+
+    sweep_id: str
+    number: int
+    """From 0, in the order in which they were made."""
+    arm: str
+    """The arm that holds its runs: its own, or an earlier one of the same values."""
+    values: dict[str, float]
+    """Key path of the recipe -> value, as it is run."""
+    method: str
+    num_known: int
+    """Outcomes that were known then, the control's included."""
+    history: str
+    """Digest of those outcomes: the same ones, and the same number, give the same values."""
+    at: float
+
+
 # ---------------------------------------------------------------- what people order
 
 

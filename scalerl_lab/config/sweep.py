@@ -126,7 +126,54 @@ class Grid(Strict):
         return self
 
 
-Question = Annotated[LeaveOneOut | AddOne | Axis | Compare | Grid, Field(discriminator="type")]
+class Knob(Strict):
+    """A number of the recipe that a search turns."""
+
+    low: float
+    high: float
+    scale: Literal["linear", "log"] = "linear"
+    step: PositiveFloat | None = None
+    """Distance of neighbouring values; any value between the bounds where absent."""
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Knob:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must lie below high ({self.high:g})")
+        if self.scale == "log" and self.low <= 0.0:
+            raise ValueError(f"scale: log needs a low above 0, got {self.low:g}")
+        if self.scale == "log" and self.step is not None:
+            raise ValueError("scale: log and step exclude each other; drop one of them")
+        if self.step is not None:
+            steps = (self.high - self.low) / self.step
+            if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
+                last = self.low + max(int(steps), 1) * self.step
+                raise ValueError(f"steps of {self.step:g} from {self.low:g} miss high: {last:g} would be met")
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers: low, high and step are."""
+        return self.step is not None and all(each.is_integer() for each in (self.low, self.high, self.step))
+
+
+class Search(Strict):
+    """The recipe as control, and arms that a sampler proposes while the sweep runs, from what is known."""
+
+    type: Literal["search"] = "search"
+    over: Annotated[dict[str, Knob], Field(min_length=1)]
+    """Dotted key path of the recipe -> the range to be searched."""
+    arms: Annotated[int, Field(ge=1, le=MOST_POINTS)]
+    """Proposals in all; the control is not counted."""
+    at_a_time: PositiveInt = 4
+    """Proposals under way at most; the more, the less is known when the next is made."""
+    startup: PositiveInt = 6
+    """So many come at random before the sampler learns."""
+    method: Literal["tpe", "gp", "random"] = "tpe"
+    """Tree-structured Parzen estimator, Gaussian process, or at random to the end."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+Question = Annotated[LeaveOneOut | AddOne | Axis | Compare | Grid | Search, Field(discriminator="type")]
 
 
 SeedCount = Annotated[int, Field(ge=1, le=1000)]

@@ -10,6 +10,7 @@
     worth.py       what the next GPU-hours of a run would say about the sweep's question
     ledger.py      ``Ledger``: the sweep's budget in GPU-hours; what was used, saved and lost, what is free
     orders.py      what people may order, when it is allowed, and what follows from it
+    search.py      what a search knows when it proposes its next arm, and whether that is due
     recorded.py    ``Recorded``: a sweep whose points are known to the end
     replay.py      ``replay``: such a sweep under a policy, on a fake clock, with slots and a cap
     policies.py    the lab's rule and simple ones as policies

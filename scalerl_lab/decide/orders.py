@@ -58,12 +58,14 @@ class InForce:
     paused: Order | None
     """The order that paused the sweep, while it is paused."""
     cap_gpu_hours: float
+    cancelled: bool = False
+    """Whether the sweep was cancelled: a search proposes nothing more, for good."""
 
 
 def in_force(orders: Iterable[Order], cap_gpu_hours: float) -> InForce:
     """What carried-out orders, oldest first, make of a sweep whose plan has this cap."""
     pins: dict[str, Order] = {}
-    paused = None
+    paused, cancelled = None, False
     for order in orders:
         match order.kind:
             case OrderKind.PIN | OrderKind.REVIVE if order.run_id is not None:
@@ -76,9 +78,10 @@ def in_force(orders: Iterable[Order], cap_gpu_hours: float) -> InForce:
                 paused = None
             case OrderKind.CANCEL:
                 pins.clear()
+                cancelled = True
             case OrderKind.RAISE_CAP if order.to_gpu_hours is not None:
                 cap_gpu_hours = max(cap_gpu_hours, order.to_gpu_hours)
-    return InForce(pins, paused, cap_gpu_hours)
+    return InForce(pins, paused, cap_gpu_hours, cancelled)
 
 
 def is_being_stopped(run: RunState) -> bool:

@@ -8,9 +8,10 @@ from pathlib import Path
 from scalerl_lab.config.overrides import get, override
 from scalerl_lab.config.problems import KeyPath, KeyPathError, Problem, one_problem
 from scalerl_lab.config.recipe import Recipe
-from scalerl_lab.config.sweep import AddOne, Arm, Axis, Compare, Grid, LeaveOneOut, Sweep
+from scalerl_lab.config.sweep import AddOne, Arm, Axis, Compare, Grid, LeaveOneOut, Search, Sweep
 from scalerl_lab.plan.axis import axis_points, grid_points
 from scalerl_lab.plan.changes import changes, short
+from scalerl_lab.plan.searched import check_search
 from scalerl_lab.plan.variant import RecipeOf, Variant
 
 CONTROL = "control"
@@ -47,6 +48,9 @@ def variants(sweep: Sweep, recipe_of: RecipeOf) -> tuple[Variant, ...]:
         case Compare(recipes=names):
             places = [(name, ("question", "recipes", index)) for index, name in enumerate(names)]
             return tuple(Variant(Path(name).stem, recipe_of(name, at), hours, at) for name, at in places)
+        case Search() as search:
+            check_search(search, recipe)
+            return (control,)
     raise AssertionError(sweep.question)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scalerl_lab.config.sweep import AddOne, LeaveOneOut
 from scalerl_lab.plan.sweep_plan import SweepPlan
 from scalerl_lab.records import Change, Role
 
@@ -30,14 +31,15 @@ class PlanRow:
 
 
 def describe(plan: SweepPlan, price_per_gpu_hour: float | None = None) -> tuple[PlanRow, ...]:
-    """One row per arm, the control first.
+    """One row per arm that is known, the control first.
 
     Args:
         plan: What is to be described.
         price_per_gpu_hour: Takes the place of the sweep's own price.
     """
     price = plan.sweep.price_per_gpu_hour if price_per_gpu_hour is None else price_per_gpu_hour
-    written = getattr(plan.sweep.question, "arms", {})
+    question = plan.sweep.question
+    written = question.arms if isinstance(question, LeaveOneOut | AddOne) else {}
     rows = []
     for arm in plan.arms:
         runs = plan.runs_of(arm)

@@ -17,12 +17,12 @@ from scalerl_lab.config.reading import (
     sweep_document,
 )
 from scalerl_lab.config.recipe import Recipe
-from scalerl_lab.config.sweep import SeedList, Sweep
+from scalerl_lab.config.sweep import Search, Sweep
 from scalerl_lab.errors import NotFound
 from scalerl_lab.plan.arms import variants
 from scalerl_lab.plan.changes import changes
 from scalerl_lab.plan.identity import digest, run_identity
-from scalerl_lab.plan.sweep_plan import SweepPlan
+from scalerl_lab.plan.sweep_plan import SweepPlan, seeds_of
 from scalerl_lab.plan.variant import RecipeOf, Variant
 from scalerl_lab.records import Change, PlannedRun, Role, RunSpec
 
@@ -62,8 +62,8 @@ def expand(sweep: Sweep, profile: Profile, recipe_of: Callable[[str], Recipe]) -
     found = variants(sweep, _at_scale(recipe_of, profile.scale))
     _check(sweep, profile, found)
     control = found[0]
-    places = [(variant, seed) for seed in _seeds(sweep.seeds.control) for variant in found[:1]]
-    places += [(variant, seed) for seed in _seeds(sweep.seeds.arm) for variant in found[1:]]
+    places = [(variant, seed) for seed in seeds_of(sweep.seeds.control) for variant in found[:1]]
+    places += [(variant, seed) for seed in seeds_of(sweep.seeds.arm) for variant in found[1:]]
     specs = [
         RunSpec(run_identity(variant.recipe, seed, profile.meter), variant.recipe, seed, profile.meter)
         for variant, seed in places
@@ -83,10 +83,6 @@ def expand(sweep: Sweep, profile: Profile, recipe_of: Callable[[str], Recipe]) -
         for order, ((variant, _), spec) in enumerate(zip(places, specs, strict=True))
     )
     return SweepPlan(sweep_id, sweep, profile, runs)
-
-
-def _seeds(given: int | SeedList) -> tuple[int, ...]:
-    return tuple(range(given)) if isinstance(given, int) else given
 
 
 def _at_scale(recipe_of: Callable[[str], Recipe], scale: str) -> RecipeOf:
@@ -166,8 +162,14 @@ def _digest_of(
     sweep: Sweep, profile: Profile, places: list[tuple[Variant, int]], specs: list[RunSpec]
 ) -> str:
     """What decides a sweep's runs and decisions: not its prose, its price, or where Ray runs."""
+    # Runs on record do not say what is searched; the ids of all other sweeps stay as they were.
+    searched = isinstance(sweep.question, Search)
+    asked = {"question": sweep.question.model_dump(mode="json")} if searched else {}
+    seeds = {"arm_seeds": seeds_of(sweep.seeds.arm)} if searched else {}
     return digest(
         {
+            **asked,
+            **seeds,
             "runs": [
                 [variant.name, spec.run_id, variant.budget_gpu_hours]
                 for (variant, _), spec in zip(places, specs, strict=True)

@@ -2,9 +2,9 @@
 
 Files: ``verdict`` which trials are to stop, and the sentence that says why; pure, and the same for every
 tool; ``ray_tune`` a Ray Tune scheduler, with ``tracked`` what it knows of a trial, ``trial_log`` what it
-keeps on disk and ``forecaster`` its fits in a process of their own; ``optuna_pruner`` an Optuna pruner;
-``peers`` the other way about: those tools' own rules as policies of a replay.
-And the other way round, ``peers``: rules of Ray Tune and Optuna, by their own code, as policies of a replay.
+keeps on disk and ``forecaster`` its fits in a process of their own; ``optuna_pruner`` an Optuna pruner.
+And the other way round, ``peers``: rules of Ray Tune and Optuna, by their own code, as policies of a replay;
+``search``: Optuna's samplers as functions that propose the next arm of a search.
 
 To add a tool: a file with an object of that tool's kind that hands ``verdict.judge`` its trials as
 ``History``, and a conformance test against the installed tool. Nothing here knows what is trained, and

@@ -80,6 +80,10 @@ class Mirror:
                 batch = outbox.waiting(session, self._plan.sweep_id, _BATCH)
             if not batch:
                 return num_sent
+            if any(message.run_id not in self._runs for message in batch):
+                # A search gets new runs while it runs.
+                self._plan = self._store.plan(self._plan.sweep_id)
+                self._runs = {run.run_id: run for run in self._plan.runs}
             with self._telling():
                 for run_id in dict.fromkeys(message.run_id for message in batch):
                     messages = [message for message in batch if message.run_id == run_id]

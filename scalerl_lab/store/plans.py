@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scalerl_lab.config.profile import Profile
@@ -33,14 +33,20 @@ def record(session: Session, plan: SweepPlan) -> None:
         "profile": to_json(plan.profile),
     }
     insert_new(session, SweepTable, [sweep])
-    known = set(session.scalars(select(SweepRunTable.run_id).filter_by(sweep_id=plan.sweep_id)))
-    new = [run for run in plan.runs if run.run_id not in known]
+    add_runs(session, plan.sweep_id, plan.runs)
+
+
+def add_runs(session: Session, sweep_id: str, runs: Sequence[PlannedRun]) -> None:
+    """Give runs their place in a sweep; one that has a place there already keeps it."""
+    now = time.time()
+    known = set(session.scalars(select(SweepRunTable.run_id).filter_by(sweep_id=sweep_id)))
+    new = [run for run in runs if run.run_id not in known]
     ids = [run.run_id for run in new]
     insert_new(session, RunTable, [_identity(run.spec, now) for run in new])
     chosen = select(PointTable.run_id).where(PointTable.run_id.in_(ids)).distinct()
     measured = set(session.scalars(chosen))
     insert_new(session, SweepRunTable, [_place(run, now, reused=run.run_id in measured) for run in new])
-    outbox.queue_all(session, plan.sweep_id, ids)
+    outbox.queue_all(session, sweep_id, ids)
 
 
 def _identity(spec: RunSpec, now: float) -> dict[str, object]:
@@ -100,6 +106,12 @@ def _planned(place: SweepRunTable, run: RunTable) -> PlannedRun:
         spec=from_json(RunSpec, spec),
         order=place.place,
     )
+
+
+def num_runs(session: Session, sweep_id: str) -> int:
+    """How many runs of a sweep are on record."""
+    counted = select(func.count()).select_from(SweepRunTable).filter_by(sweep_id=sweep_id)
+    return session.scalar(counted) or 0
 
 
 def sweeps(session: Session) -> list[SweepRow]:

@@ -21,10 +21,12 @@ from scalerl_lab.records import (
     Fit,
     Forecast,
     Order,
+    PlannedRun,
+    Proposal,
     RunState,
     RunStatus,
 )
-from scalerl_lab.store import conclusions, orders, outbox, plans
+from scalerl_lab.store import conclusions, orders, outbox, plans, proposals
 from scalerl_lab.store import facts as fact_rows
 from scalerl_lab.store.database import Database
 from scalerl_lab.store.migrate import migrate
@@ -82,10 +84,13 @@ class Store:
         Raises:
             NotFound: no sweep has this id.
         """
-        if sweep_id not in self._plans:
+        known = self._plans.get(sweep_id)
+        if known is None or known.search is not None:
+            # A search gets new runs while it runs, perhaps from another process.
             with self.database.read() as session:
-                self._plans[sweep_id] = plans.read(session, sweep_id)
-        return self._plans[sweep_id]
+                if known is None or plans.num_runs(session, sweep_id) != len(known.runs):
+                    known = self._plans[sweep_id] = plans.read(session, sweep_id)
+        return known
 
     def sweeps(self) -> list[SweepRow]:
         """All sweeps, newest first."""
@@ -118,6 +123,23 @@ class Store:
         """The places that runs have in sweeps, or in one sweep; those in the newest sweep first."""
         with self.database.read() as session:
             return plans.places(session, run_ids, sweep_id)
+
+    # ------------------------------------------------------------ what a search proposes
+
+    def record_proposal(self, proposal: Proposal, runs: Sequence[PlannedRun]) -> Proposal:
+        """Put a proposal and its runs on record, all or none, before any of them starts.
+
+        Returns:
+            The proposal on record under this number: another one where the number was taken before, and
+            then nothing is written.
+        """
+        with self.database.write() as session:
+            return proposals.record(session, proposal, runs)
+
+    def proposals(self, sweep_id: str) -> tuple[Proposal, ...]:
+        """All proposals of a search, in the order of their numbers; none for other sweeps."""
+        with self.database.read() as session:
+            return proposals.read(session, sweep_id)
 
     # ------------------------------------------------------------ who drives
 

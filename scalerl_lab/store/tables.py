@@ -2,6 +2,7 @@
 
     sweeps --< sweep_runs >-- runs --< trials, points, ledger, checkpoints     what was seen, per run
                   |--< fits --< decisions                                      what was concluded, per sweep
+           |--< proposals                                                      what a search chose to try
                   `--< outbox                                                  what MLflow has not been told
 
 A run is shared by every sweep that asks for the same identity; its status and its grant belong to its
@@ -31,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0002"
+HEAD = "0003"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -274,6 +275,22 @@ class OrderTable(Table):
     """When the driver took it into force, or refused it."""
     refused: Mapped[str | None]
     """Why it could not be carried out, if so."""
+
+
+class ProposalTable(Table):
+    """An arm of a search, written together with its runs before any of them starts."""
+
+    __tablename__ = "proposals"
+
+    sweep_id: Mapped[str] = mapped_column(ForeignKey("sweeps.sweep_id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    arm: Mapped[str]
+    choice: Mapped[dict[str, Any]]
+    """Key path of the recipe -> value."""
+    method: Mapped[str] = mapped_column(_Word)
+    num_known: Mapped[int]
+    history: Mapped[str] = mapped_column(_Id)
+    at: Mapped[float]
 
 
 class OutboxTable(Table):

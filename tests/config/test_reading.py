@@ -94,13 +94,13 @@ def test_every_problem_is_listed_in_the_order_of_its_lines() -> None:
         (
             "{type: leave_one_ou}",
             "question.type: unknown type 'leave_one_ou'; allowed: add_one, axis, compare, grid, "
-            "leave_one_out; did you mean 'leave_one_out'?",
+            "leave_one_out, search; did you mean 'leave_one_out'?",
         ),
         ("{path: a}", "question: needs a type; allowed types: add_one, axis, compare, grid, leave_one_out"),
         (
             "axis",
             "question: must be a mapping of keys, got 'axis'; allowed types: add_one, axis, compare, grid, "
-            "leave_one_out",
+            "leave_one_out, search",
         ),
         ("{type: axis, path: a}", "question: give either values or factors"),
         ("{type: axis, path: a, values: []}", "question: an axis needs at least one point"),
