@@ -356,7 +356,7 @@ class Proposal:
     number: int
     """From 0, in the order in which they were made."""
     arm: str
-    """The arm that holds its runs: its own, or an earlier one of the same values."""
+    """The arm that holds its runs: its own, or one of the same values; empty where they are refused."""
     values: dict[str, float]
     """Key path of the recipe -> value, as it is run."""
     method: str

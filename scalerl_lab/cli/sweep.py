@@ -114,11 +114,14 @@ def run_command(file: str, profile: str | None, address: str | None) -> None:
     goes on from the checkpoints. Exits with 1 when a run failed for good.
     """
     from scalerl_lab.launch.sweep_run import run_sweep
+    from scalerl_lab.plugins.search import propose
     from scalerl_lab.report.fit_plot import fit_plot_png
     from scalerl_lab.report.progress import ProgressConsole
 
     with ProgressConsole() as console:
-        outcome = run_sweep(file, profile, address=address, watcher=console, plot=fit_plot_png)
+        outcome = run_sweep(
+            file, profile, address=address, watcher=console, plot=fit_plot_png, proposer=propose
+        )
     _print_ceilings(outcome.sweep_id)
     _print_budget(outcome.sweep_id)
     _say_what_is_left(outcome)

@@ -121,7 +121,7 @@ def is_due(
 
 def num_open(proposals: Sequence[Proposal], states: Sequence[RunState]) -> int:
     """How many proposals have a run that is not over."""
-    own = {proposal.arm for proposal in proposals if proposal.arm}
+    own = {proposal.arm for proposal in proposals}
     return len({run.planned.arm for run in states if run.status not in _OVER} & own)
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.decide import Analysis, AnalysisJob, analyse, fit_together
@@ -21,12 +22,15 @@ from scalerl_lab.records import EvalPoint
 Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]
 """Draws a fitted curve up to a compute, under a title; returns a PNG."""
 
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
+
 _known: dict[str, dict[str, SweepRun]] = {}
 """In the process of the analyses: sender -> run id -> its curve, as told so far."""
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
+class News:
     """What a job adds to the curves that are known."""
 
     sender: str
@@ -56,6 +60,12 @@ class Analyst:
         """Ask for the verdict on a run."""
         return self.executor.submit(_analyse, self._news(job.runs), replace(job, runs=()))
 
+    def ask(
+        self, question: Callable[[News, _Asked], _Answer], runs: Sequence[SweepRun], asked: _Asked
+    ) -> Future[_Answer]:
+        """Ask something else of the runs' curves; ``question`` is called where they are known."""
+        return self.executor.submit(question, self._news(runs), asked)
+
     def draw(
         self,
         plot: Plot,
@@ -68,7 +78,7 @@ class Analyst:
         """Ask for a picture of a run's points, with its fit and bands by the fit of the whole sweep."""
         return self.executor.submit(_draw, plot, run_id, self._news(runs), sweep, up_to_gpu_hours, title)
 
-    def _news(self, runs: Sequence[SweepRun]) -> _News:
+    def _news(self, runs: Sequence[SweepRun]) -> News:
         changed = []
         for run in runs:
             told = self._told.get(run.run_id)
@@ -79,14 +89,14 @@ class Analyst:
                 continue
             num_kept = len(told) if told is not None and run.points[: len(told)] == told else 0
             changed.append((replace(run, points=run.points[num_kept:]), num_kept))
-        return _News(self._sender, tuple(changed), tuple(run.run_id for run in runs))
+        return News(self._sender, tuple(changed), tuple(run.run_id for run in runs))
 
 
-def _analyse(news: _News, job: AnalysisJob) -> Analysis:
+def _analyse(news: News, job: AnalysisJob) -> Analysis:
     return analyse(replace(job, runs=news.take()))
 
 
-def _draw(plot: Plot, run_id: str, news: _News, sweep: Sweep, up_to_gpu_hours: float, title: str) -> bytes:
+def _draw(plot: Plot, run_id: str, news: News, sweep: Sweep, up_to_gpu_hours: float, title: str) -> bytes:
     fitted = fit_together(news.take(), sweep).runs[run_id]
     return plot(fitted, fitted.points, up_to_gpu_hours, title)
 

@@ -22,6 +22,7 @@ from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
 from scalerl_lab.launch.locking import try_exclusive
 from scalerl_lab.launch.order_desk import OrderDesk, Settled
 from scalerl_lab.launch.run_folder import FactWriter, Orders, RunFolder
+from scalerl_lab.launch.searching import Proposer, Searcher
 from scalerl_lab.launch.watcher import Watcher
 from scalerl_lab.launch.worker import lost_work
 from scalerl_lab.plan import SweepPlan
@@ -63,6 +64,8 @@ class Driver:
     max_live: int
     """How many trials the launcher has at a time; one waiting beyond its slots hides the start-up."""
     plot: Plot | None = None
+    proposer: Proposer | None = None
+    """Chooses the arms of a search; needed where the question is one."""
     clock: Callable[[], float] = time.monotonic
     _runs: dict[str, DrivenRun] = field(default_factory=dict)
     _plots: list[tuple[str, str, Future[bytes]]] = field(default_factory=list)
@@ -72,6 +75,7 @@ class Driver:
     _read_orders_at: float = float("-inf")
     _desk: OrderDesk = field(init=False)
     _analyst: Analyst = field(init=False)
+    _searcher: Searcher | None = None
     _picture: tuple[tuple[SweepRun, ...], tuple[str, ...], float] | None = None
     """What verdicts rest on beside their run: curves, rivals, free GPU-hours; None once anything changed."""
     _next: dict[str, int] = field(default_factory=dict)
@@ -103,11 +107,12 @@ class Driver:
             self._collect(run)
             self._submit(run)
             self._settle(run)
+        searching = self._search()
         self._admit()
         self._collect_plots()
         self._show()
         paused = self._desk.force.paused is not None
-        return any(
+        return searching or any(
             run.live
             or run.job is not None
             or run.awaits_verdict
@@ -131,17 +136,12 @@ class Driver:
         self._desk, self._analyst = OrderDesk(self.store, self.plan), Analyst(self.analyst)
         fits = self.store.latest_fits(self.plan.sweep_id)
         for state in self.store.run_states(self.plan.sweep_id):
-            run_id = state.planned.run_id
-            folder = RunFolder(self.home.run_folder(run_id))
-            folder.create(state.planned.spec)
-            started = [fact.trial for fact in folder.read_facts() if isinstance(fact, TrialStarted)]
-            self._runs[run_id] = DrivenRun(
-                as_granted(state),
-                folder,
-                lines=self.store.ingested_lines(run_id),
-                trial=max([state.trials, *started]),
-                fit=fits[run_id][0] if run_id in fits else None,
-            )
+            run = self._take_in(state)
+            run.fit = fits[run.run_id][0] if run.run_id in fits else None
+        if self.plan.search is not None:
+            if self.proposer is None:
+                raise ValueError(f"sweep {self.plan.sweep_id} is a search: its driver needs a proposer")
+            self._searcher = Searcher(self.plan, self.store, self.proposer)
         for run in self._runs.values():
             self._ingest(run)
             if run.state.status is RunStatus.FAILED:
@@ -151,6 +151,20 @@ class Driver:
         if self._desk.force.paused is not None:
             self._say_paused()
         self._began_gpu_hours = sum(run.used for run in self._runs.values())
+
+    def _take_in(self, state: RunState) -> DrivenRun:
+        """Hold a run of the plan from now on."""
+        run_id = state.planned.run_id
+        folder = RunFolder(self.home.run_folder(run_id))
+        folder.create(state.planned.spec)
+        started = [fact.trial for fact in folder.read_facts() if isinstance(fact, TrialStarted)]
+        run = self._runs[run_id] = DrivenRun(
+            as_granted(state),
+            folder,
+            lines=self.store.ingested_lines(run_id),
+            trial=max([state.trials, *started]),
+        )
+        return run
 
     def _ingest(self, run: DrivenRun) -> None:
         """Bring a run's new facts into SQL; the line number makes it idempotent."""
@@ -251,7 +265,7 @@ class Driver:
         if self._picture is None:
             curves = tuple(r.curve for r in self._sound(run))
             rivals = tuple(r.run_id for r in self._runs.values() if r.may_be_extended(self.plan))
-            self._picture = (curves, rivals, self._ledger.free)
+            self._picture = (curves, rivals, self._ledger.free - self._kept_back)
         curves, rivals, free = self._picture
         job = AnalysisJob(
             sweep=self.plan.sweep,
@@ -263,7 +277,7 @@ class Driver:
         )
         run.job, run.judge_again = self._analyst.analyse(job), False
 
-    def _sound(self, run: DrivenRun) -> list[DrivenRun]:
+    def _sound(self, run: DrivenRun | None) -> list[DrivenRun]:
         """The run, and those not killed for a non-finite number: such a curve ends before it shows it."""
         return [
             r
@@ -281,7 +295,7 @@ class Driver:
         pin = self._desk.force.pins.get(run.run_id)
         decision = analysis.decision if pin is None else under_pin(analysis.decision, pin, run.state)
         extra = decision.granted_gpu_hours - run.state.granted_gpu_hours
-        if decision.action is Action.EXTEND and not self._ledger.covers(extra):
+        if decision.action is Action.EXTEND and not self._ledger.covers(extra + self._kept_back):
             # Another run was given these hours meanwhile: the next turn asks again, with what is left.
             return
         run.fit = analysis.fit
@@ -348,13 +362,54 @@ class Driver:
         self.store.set_status(self.plan.sweep_id, run.run_id, status)
         self._refresh(run)
         if not run.used_its_grant:
-            for other in self._runs.values():
-                other.judge_again |= other.state.status is RunStatus.FINISHED and other.used_its_grant
+            self._judge_finished_again()
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
             runs = tuple(r.curve for r in self._sound(run))
             job = self._analyst.draw(self.plot, run.run_id, runs, self.plan.sweep, up_to, run.label)
             self._plots.append((run.run_id, "fit.png", job))
+
+    # ------------------------------------------------------------ a search
+
+    def _search(self) -> bool:
+        """Take in what was proposed, and ask for more where it is due; returns whether the search goes on."""
+        searcher, force = self._searcher, self._desk.force
+        if searcher is None:
+            return False
+        if force.cancelled:
+            searcher.drop()
+        sentence = searcher.collect(self._states())
+        if sentence is not None:
+            new = [r.run_id for r in self.store.plan(self.plan.sweep_id).runs if r.run_id not in self._runs]
+            for state in self.store.run_states(self.plan.sweep_id, new) if new else ():
+                self._ingest(self._take_in(state))
+            self._picture = None
+            self.watcher.said(sentence)
+            if searcher.is_complete:
+                self._judge_finished_again()
+        due = searcher.is_due(self._states(), self._ledger, cancelled=force.cancelled)
+        if due and not searcher.is_asking and force.paused is None and self._has_room:
+            curves = tuple(run.curve for run in self._sound(None))
+            searcher.ask(self._analyst, curves, self._states())
+        return due or searcher.is_asking
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether a new run would start at once: one proposed earlier would be chosen from less knowledge."""
+        live = sum(run.live or self._undecided(run) for run in self._runs.values())
+        return live < self.max_live and not any(self._needs_trial(run) for run in self._runs.values())
+
+    @property
+    def _kept_back(self) -> float:
+        """Free GPU-hours that the rule may not give away: those of proposals to come."""
+        if self._searcher is None:
+            return 0.0
+        return self._searcher.kept_back(self._ledger, cancelled=self._desk.force.cancelled)
+
+    def _judge_finished_again(self) -> None:
+        """Hours came free: let runs that have finished their grant ask for them."""
+        for run in self._runs.values():
+            run.judge_again |= run.state.status is RunStatus.FINISHED and run.used_its_grant
 
     # ------------------------------------------------------------ trials
 

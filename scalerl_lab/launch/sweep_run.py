@@ -16,6 +16,7 @@ from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.locking import exclusive
 from scalerl_lab.launch.provenance import code_version
+from scalerl_lab.launch.searching import Proposer
 from scalerl_lab.launch.watcher import Watcher
 from scalerl_lab.plan import plan_file
 from scalerl_lab.records import RunState, RunStatus
@@ -45,7 +46,13 @@ class Outcome:
 
 
 def run_sweep(
-    path: str, profile_name: str | None, *, address: str | None, watcher: Watcher, plot: Plot | None = None
+    path: str,
+    profile_name: str | None,
+    *,
+    address: str | None,
+    watcher: Watcher,
+    plot: Plot | None = None,
+    proposer: Proposer | None = None,
 ) -> Outcome:
     """Run a sweep, or go on with it, until every run has its verdict.
 
@@ -55,6 +62,7 @@ def run_sweep(
         address: Ray to join; the profile's own when absent. ``RAY_ADDRESS`` counts as given.
         watcher: told of the plan, of progress and of events.
         plot: draws each ended run's fit for MLflow.
+        proposer: chooses the arms of a search; needed where the sweep is one.
 
     Raises:
         ConfigError: the sweep, a recipe or the profile says something that is not allowed.
@@ -106,6 +114,7 @@ def run_sweep(
                     code_version=code_version(),
                     max_live=slots(cluster.cpus, cluster.gpus, plan) + 1,
                     plot=plot,
+                    proposer=proposer,
                 ).drive()
                 ray_tune.disconnect()
                 behind = not _drained(mirror, home, plan.sweep_id)

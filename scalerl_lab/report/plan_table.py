@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from scalerl_lab.config.sweep import Knob
 from scalerl_lab.plan import SweepPlan, describe
 from scalerl_lab.records import Change
 from scalerl_lab.report.words import flops, hours, num
@@ -27,8 +28,8 @@ def profile_line(plan: SweepPlan) -> str:
 def plan_lines(plan: SweepPlan) -> list[str]:
     """What is going to run, and under which profile, in plain lines."""
     lines = [
-        f"Sweep {plan.sweep.name} ({plan.sweep_id}): {num(len(plan.arms), 'arm')}, "
-        f"{num(len(plan.runs), 'run')}, {hours(plan.total_gpu_hours)} GPU-hours at full budget, "
+        f"Sweep {plan.sweep.name} ({plan.sweep_id}): {num(plan.num_arms, 'arm')}, "
+        f"{num(plan.num_runs, 'run')}, {hours(plan.total_gpu_hours)} GPU-hours at full budget, "
         f"cap {hours(plan.sweep_gpu_hours)}.",
         profile_line(plan),
     ]
@@ -44,6 +45,12 @@ def change_text(change: Change) -> str:
     return f"{change.path}: {change.before} → {change.after}"
 
 
+def range_text(path: str, knob: Knob) -> str:
+    """``optimizer.lr: 1e-06 … 0.001 (log)``: what a search may choose."""
+    how = f" in steps of {knob.step:g}" if knob.step is not None else " (log)" if knob.scale == "log" else ""
+    return f"{path}: {knob.low:g} … {knob.high:g}{how}"
+
+
 def plan_table(plan: SweepPlan, price: float | None) -> RenderableType:
     """Arms with their changes and costs, and the totals; readable at 100 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
@@ -57,12 +64,19 @@ def plan_table(plan: SweepPlan, price: float | None) -> RenderableType:
         changes = "\n".join(change_text(change) for change in row.changes) or "(the untouched recipe)"
         cells = [row.arm, changes, ", ".join(map(str, row.seeds)), hours(row.gpu_hours)]
         table.add_row(*cells, *([f"{row.money:,.0f}"] if row.money is not None else []))
+    to_come = plan.num_arms - len(plan.arms)
+    if plan.search is not None and to_come > 0:
+        ranges = "\n".join(range_text(path, knob) for path, knob in sorted(plan.search.over.items()))
+        gpu_hours = to_come * plan.proposal_gpu_hours
+        name = f"{num(to_come, 'proposal')} to come"
+        cells = [name, ranges, ", ".join(map(str, plan.proposal_seeds)), hours(gpu_hours)]
+        table.add_row(*cells, *([f"{gpu_hours * price:,.0f}"] if price is not None else []))
     return Group(table, *(Text(line) for line in total_lines(plan, price)))
 
 
 def total_lines(plan: SweepPlan, price: float | None) -> list[str]:
     """Runs, hours and money of the whole plan, and what no number here includes."""
-    runs = f"{num(len(plan.arms), 'arm')}, {num(len(plan.runs), 'run')}"
+    runs = f"{num(plan.num_arms, 'arm')}, {num(plan.num_runs, 'run')}"
     total = f"Total: {runs}, {hours(plan.total_gpu_hours)} GPU-hours"
     if price is not None:
         total += f", {plan.cost(price):,.0f} at {price:,g} per GPU-hour"

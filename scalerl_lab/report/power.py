@@ -104,8 +104,8 @@ def designs_of(plan: SweepPlan) -> list[Design]:
     """The plan's own design, then half and twice its budget, more arm seeds, and more control seeds."""
     control = len(plan.runs_of(plan.control))
     arms = [arm for arm in plan.arms if arm != plan.control]
-    seeds = max((len(plan.runs_of(arm)) for arm in arms), default=1)
-    budget, num_arms = plan.sweep.budget.run_gpu_hours, max(len(arms), 1)
+    seeds = max((len(plan.runs_of(arm)) for arm in arms), default=len(plan.proposal_seeds))
+    budget, num_arms = plan.sweep.budget.run_gpu_hours, max(plan.num_arms - 1, 1)
     wanted = [
         (control, seeds, budget),
         (control, seeds, 0.5 * budget),
