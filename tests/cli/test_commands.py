@@ -274,7 +274,13 @@ def test_a_run_ends_with_what_was_found_and_what_is_left(full: Lab, monkeypatch:
 
     def answer(runs: tuple[RunState, ...], behind: bool) -> None:
         def run_sweep(
-            path: str, profile: str | None, *, address: str | None, watcher: object, plot: object
+            path: str,
+            profile: str | None,
+            *,
+            address: str | None,
+            watcher: object,
+            plot: object,
+            proposer: object,
         ) -> Outcome:
             asked.append((path, profile, address))
             return Outcome(sweep_id, runs, behind)
