@@ -323,6 +323,7 @@ class Evidence:
     fit: Fit | None
     forecast: Forecast | None
     control_ceiling: Interval | None
+    """The rule's quantity of the reference: by default the control's ceiling."""
     difference: Interval | None
     """Ceiling of this run's arm minus the control's."""
     probability_below: float | None

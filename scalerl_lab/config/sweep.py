@@ -288,9 +288,9 @@ class Rule(Strict):
     kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.98
     """A run is killed once its arm lies below the reference by more than the margin with this probability.
 
-    1 less it bounds false kills over the whole run, however often one looks: the posterior odds are a
-    martingale, so an arm that is not worse reaches odds of k with probability 1/k times the odds it began
-    with, which are below 1 (Ville's inequality)."""
+    As far as the posterior is calibrated, 1 less it bounds false kills over the whole run, however often one
+    looks: for an arm that is not worse the odds of being worse are a martingale, so they ever reach k with a
+    probability of at most 1/k times the odds it began with, which are below 1 (Ville's inequality)."""
     answer_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """With which an answer counts as known in reports, and where ``stop_resolved`` is on."""
     stop_resolved: bool = False

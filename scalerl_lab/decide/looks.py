@@ -1,8 +1,9 @@
 """When a run is looked at together with its whole sweep.
 
-A joint fit of a sweep costs about half a second, a run's own fit some milliseconds. So the joint fit is
-made when a run passes a multiple of 5 % of its budget, at its grant, and at every point while its own fit
-says that a kill is near. Whether a point is a look follows from what is on record, not from when it is asked.
+A joint fit of a sweep of twelve runs costs about a second, a run's own fit some milliseconds. So the joint
+fit is made when a run passes a multiple of 5 % of its budget, at its grant, and at every point while its own
+fit says that a kill is near (by ceilings against the control's, whatever the rule compares: it only adds
+looks). Whether a point is a look follows from what is on record, not from when it is asked.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Forecast(InTurn):
     every: float | None = None
     """None: asked at every point, as by the driver. Else only where a run passes a multiple of this share of
     its budget, at its grant, and when it has diverged: so runs that report at the same computes share all
-    joint fits, and a long replay takes seconds for minutes; kills come later by half of the share."""
+    joint fits, and a long replay takes less time; kills come later by half of the share."""
     promises: bool = field(default=True, init=False)
 
     def answer(self, asked: Asked) -> Sequence[Order]:
