@@ -63,10 +63,10 @@ RULES = ("forecast", "none", "asha", "hyperband", "median", "last_value", "paper
 )
 @click.option(
     "--every",
-    type=click.FloatRange(0.0, 1.0),
-    default=0.1,
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=0.05,
     show_default=True,
-    help="How often the forecast is asked, as a share of the budget; 0: at every point, as in a sweep.",
+    help="Share of a run's budget from one look by the forecast to the next; a sweep has 0.05.",
 )
 @click.option("--differences/--no-differences", default=True, help="Report differences: a fit per replay.")
 @click.option(
@@ -110,7 +110,7 @@ def decide_command(
     \b
     lab bench decide --sweeps 500 --jobs 2 --plot decide.png
     lab bench decide --curves DIR --source taskset --share 0.05 --share 0.25
-    lab bench decide --points digitised_points.csv --rule forecast --every 0
+    lab bench decide --points digitised_points.csv --rule forecast --rule none
 
     JSON: kinds, sweeps, curves, points, rules, shares, slots, budget_gpu_hours, every, seed; rows, each with
     kind, budget_share, contender, family, sweeps, spent, tied, tied_killed, false_kills, worse,
@@ -131,7 +131,7 @@ def decide_command(
 
     if plot is not None:
         check_format(plot)
-    contenders = contenders_of(rules or RULES, every=every or None)
+    contenders = contenders_of(rules or RULES, every=every)
     tasks = _tasks(kinds, sweeps, curves, sources, points, budget, seed)
     terms = Terms(slots, tuple(sorted(set(shares))), differences)
     with progress("sweeps") as done:

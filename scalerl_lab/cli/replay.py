@@ -11,7 +11,7 @@ from scalerl_lab.cli.bench import one_thread, write_file
 from scalerl_lab.cli.bench_decide import KINDS
 from scalerl_lab.cli.fit import Number
 from scalerl_lab.cli.places import existing_store, print_json, print_rich
-from scalerl_lab.cli.rules import HELP, contender_of
+from scalerl_lab.cli.rules import HELP, LOOKS, contender_of
 from scalerl_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--from", "first", type=Number(0.0), default=0.0, metavar="C", help="FILE: fits begin here.")
 @click.option("--bounds", nargs=2, type=Number(), metavar="LO HI", help="FILE: lowest and highest value.")
 @click.option("--falling", is_flag=True, help="FILE: lower is better, as of a loss.")
-@click.option("--every", type=click.FloatRange(0.0, 1.0), help="Ask the forecast once per share of a budget.")
+@click.option("--every", type=click.FloatRange(0.0, 1.0, min_open=True), help=LOOKS)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Mixes the queue.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of tables.")
 def replay_command(
@@ -100,7 +100,7 @@ def replay_command(
         recorded = recorded_file(points, choose(points, only), question)
     else:
         recorded = _of_store(what, given=any((*asked, only, control, run_budget, bounds, falling, first)))
-    reports = _replay(with_seed(recorded, seed), rules or ("forecast",), slots, budget, every or None)
+    reports = _replay(with_seed(recorded, seed), rules or ("forecast",), slots, budget, every)
     _show(reports, None, as_json, source=what, slots=slots, budget_gpu_hours=budget, seed=seed)
 
 
@@ -134,7 +134,7 @@ def _of_store(what: str, *, given: bool) -> Recorded:
     metavar="H",
     help="GPU-hours of each run.",
 )
-@click.option("--every", type=click.FloatRange(0.0, 1.0), help="Ask the forecast once per share of a budget.")
+@click.option("--every", type=click.FloatRange(0.0, 1.0, min_open=True), help=LOOKS)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same, the same sweep."
 )
@@ -180,7 +180,7 @@ def simulate_command(
         from scalerl_lab.report.replayed import curves_csv
 
         write_file(curves, curves_csv(case.recorded))
-    reports = _replay(case.recorded, rules or ("forecast",), slots, budget, every or None)
+    reports = _replay(case.recorded, rules or ("forecast",), slots, budget, every)
     asked = {"slots": slots, "budget_gpu_hours": budget, "run_gpu_hours": run_budget}
     _show(reports, case.truth, as_json, kind=kind, seed=seed, **asked)
 
@@ -199,7 +199,6 @@ def _replay(
             contender.make(recorded),
             slots=slots,
             cap_gpu_hours=budget,
-            grant_share=contender.grant_share,
         )
         said = conclude(recorded, found)
         chosen = chosen_by_forecast(found, said) if contender.forecasts else chosen_by_value(found)

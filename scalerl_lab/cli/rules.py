@@ -21,8 +21,9 @@ HELP = (
     "Rule, with settings if any: forecast, none, last_value, paper_point, top_k, asha, hyperband, median, "
     "optuna_sha, optuna_hyperband, optuna_median; e.g. asha:eta=4,grace=0.1. Repeatable."
 )
+LOOKS = "Share of a run's budget from one look by the forecast to the next; default: 0.05, as in a sweep."
 _GRACES = (0.01, 1.0 / 27.0, 0.1, 0.2, 1.0 / 3.0)
-_OWN = ("every", "grant")
+_OWN = ("every",)
 """Settings of the forecast's replay; all others are keys of the sweep's rule."""
 _KINDS = ("quantity", "reference")
 """Keys of the rule whose value is a kind: ``quantity=pass_rate``, ``reference=best``."""
@@ -33,7 +34,7 @@ def contender_of(text: str, *, every: float | None = None) -> Contender:
 
     Args:
         text: a name, and after a colon settings as key=value, divided by commas.
-        every: how often the lab's own rule is asked, as a share of the budget; None: at every point.
+        every: share of the budget from one look of the lab's own rule to the next; None: as in a sweep.
 
     Raises:
         UserError: an unknown rule or setting, or a value that it does not allow.
@@ -45,12 +46,11 @@ def contender_of(text: str, *, every: float | None = None) -> Contender:
     settings = _settings(text, written)
     if family == FORECAST:
         own = {key: _share(text, key, settings.pop(key)) for key in _OWN if key in settings}
-        grant = own.get("grant")
         _check_rule(text, settings)
         make: Callable[[Recorded], Policy] = partial(
             under_rule, changes=tuple(settings.items()), every=own.get("every", every)
         )
-        return Contender(family, written, make, forecasts=True, grant_share=grant)
+        return Contender(family, written, make, forecasts=True)
     makers = _makers()
     if family not in makers:
         names = [FORECAST, *makers]

@@ -211,8 +211,11 @@ class Budget(Strict):
 
 
 class Extension(Strict):
-    """When a run that has reached its budget may go on, with hours that killed runs freed."""
+    """When a run that has used its grant may go on: with hours that the sweep's cap leaves."""
 
+    first_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of its budget that each run is granted at first. Below 1 the rest, too, comes by extensions, so
+    that under a cap hours go where they say most."""
     step_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.125
     """Each extension adds this share of the run's budget."""
     max_factor: Annotated[float, Field(ge=1.0)] = 1.25

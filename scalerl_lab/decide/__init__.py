@@ -1,8 +1,7 @@
 """decide: policy about money; curves, fits and a rule in, a decision with its reason out.
 
     analysis.py    ``analyse``: the verdict on a run from the points of its whole sweep
-    rule.py        ``decide``: what becomes of a run; ``decide_between_looks``: at a point that is no look;
-                   ``decide_ended``: of a run whose trial ended by itself
+    rule.py        ``decide``: what becomes of a run; ``decide_ended``: of one whose trial ended by itself
     divergence.py  collapse from the peak, and truncation: stops that need no forecast
     looks.py       when a run is looked at together with its whole sweep
     quantity.py    ``Measure``: what arms are compared by (ceiling, pass rate, GPU-hours), and with what
@@ -25,11 +24,11 @@ To add a rule: a function in a file of its own that returns what it found or Non
 randomness, nothing acted on; the same facts give the same decision.
 """
 
-from scalerl_lab.decide.analysis import Analysis, AnalysisJob, analyse, fit_alone, fit_together
+from scalerl_lab.decide.analysis import Analysis, AnalysisJob, analyse, fit_together
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import Diverged, find_divergence
 from scalerl_lab.decide.ledger import Account, Hours, Ledger, account_of, ledger_of
-from scalerl_lab.decide.looks import LOOK_FRACTION, is_kill_near, is_look, look_gpu_hours
+from scalerl_lab.decide.looks import LOOK_FRACTION, is_look_due, look_gpu_hours, wants_hours
 from scalerl_lab.decide.orders import (
     InForce,
     check_order,
@@ -38,7 +37,7 @@ from scalerl_lab.decide.orders import (
     raised_cap,
     under_pin,
 )
-from scalerl_lab.decide.rule import FreeHours, decide, decide_between_looks, decide_ended
+from scalerl_lab.decide.rule import FreeHours, decide, decide_ended
 
 __all__ = [
     "LOOK_FRACTION",
@@ -56,17 +55,15 @@ __all__ = [
     "check_order",
     "compare",
     "decide",
-    "decide_between_looks",
     "decide_ended",
     "decisions_of",
     "find_divergence",
-    "fit_alone",
     "fit_together",
     "in_force",
-    "is_kill_near",
-    "is_look",
+    "is_look_due",
     "ledger_of",
     "look_gpu_hours",
     "raised_cap",
     "under_pin",
+    "wants_hours",
 ]

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from scalerl_lab.config.sweep import Rule, Sweep
 from scalerl_lab.decide.divergence import find_divergence
-from scalerl_lab.decide.looks import at_grant, is_kill_near, is_look
-from scalerl_lab.decide.rule import FreeHours, decide, decide_between_looks
-from scalerl_lab.decide.worth import worthiest
+from scalerl_lab.decide.looks import at_grant
+from scalerl_lab.decide.rule import FreeHours, decide
+from scalerl_lab.decide.worth import worth_of
 from scalerl_lab.fit import FittedCurve, SweepFit, SweepRun, fit_curve, fit_sweep
 from scalerl_lab.records import Decision, EvalPoint, Fit, Forecast, RunState
 
@@ -39,14 +39,6 @@ class Analysis:
     decision: Decision
 
 
-@lru_cache(maxsize=256)
-def _fitted(
-    run_id: str, points: tuple[EvalPoint, ...], fit_start_gpu_hours: float, rule_json: str
-) -> FittedCurve:
-    rule = Rule.model_validate_json(rule_json)
-    return fit_curve(run_id, points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule)
-
-
 @lru_cache(maxsize=32)
 def _swept(runs: tuple[SweepRun, ...], fit_start_gpu_hours: float, rule_json: str) -> SweepFit:
     rule = Rule.model_validate_json(rule_json)
@@ -61,9 +53,8 @@ def _of_fits(rule: Rule) -> str:
     )
 
 
-def fit_alone(run_id: str, points: tuple[EvalPoint, ...], sweep: Sweep) -> FittedCurve:
-    """Fit one curve by the sweep's rule; the same points are fitted once per process."""
-    return _fitted(run_id, points, sweep.fit_start_gpu_hours, _of_fits(sweep.rule))
+def _fit_alone(run_id: str, points: tuple[EvalPoint, ...], sweep: Sweep) -> FittedCurve:
+    return fit_curve(run_id, points, fit_start_gpu_hours=sweep.fit_start_gpu_hours, rule=sweep.rule)
 
 
 def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
@@ -73,30 +64,19 @@ def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
 
 
 def analyse(job: AnalysisJob) -> Analysis:
-    """Decide on a run by its own fit or, where the point is a look, by the fit of the whole sweep; pure."""
+    """Decide on a run by the fit of the whole sweep; one that has diverged by its own points; pure."""
     run, sweep = job.run, job.sweep
-    fitted = fit_alone(run.planned.run_id, run.points, sweep)
     free = FreeHours(job.free_gpu_hours)
     if find_divergence(run.points, sweep.rule.divergence) is not None:
+        fitted = _fit_alone(run.planned.run_id, run.points, sweep)
         verdict = decide(run, fitted, {}, control=job.control, sweep=sweep, free=free)
-    elif is_look(run, fitted) or is_kill_near(run, fitted, _controls(job), sweep=sweep):
+    else:
         found = fit_together(job.runs, sweep)
         fitted = found.runs[run.planned.run_id]
-        if at_grant(run) and job.rivals:
-            rivals = (run.planned.run_id, *job.rivals)
-            ranked = worthiest(found, rivals, sweep, job.control, run.planned.budget_gpu_hours)
-            free = FreeHours(job.free_gpu_hours, ranked.index(run.planned.run_id))
+        if at_grant(run):
+            own = run.planned.run_id
+            worth = worth_of(found, (own, *job.rivals), sweep, job.control, run.planned.budget_gpu_hours)
+            free = FreeHours(job.free_gpu_hours, list(worth).index(own), worth[own])
         verdict = decide(run, fitted, found.arms, control=job.control, sweep=sweep, free=free)
-    else:
-        verdict = decide_between_looks(run, fitted, sweep=sweep)
     forecast = fitted.forecast(run.planned.budget_gpu_hours)
     return Analysis(fitted.fit, (forecast,) if forecast is not None else (), verdict)
-
-
-def _controls(job: AnalysisJob) -> list[FittedCurve]:
-    limits = job.sweep.rule.divergence
-    return [
-        fit_alone(run.run_id, run.points, job.sweep)
-        for run in job.runs
-        if run.arm == job.control and find_divergence(run.points, limits) is None
-    ]

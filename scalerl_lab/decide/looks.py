@@ -1,27 +1,26 @@
-"""When a run is looked at together with its whole sweep.
+"""When a run is looked at, together with its whole sweep.
 
-A joint fit of a sweep of twelve runs costs about a second, a run's own fit some milliseconds. So the joint
-fit is made when a run passes a multiple of 5 % of its budget, at its grant, and at every point while its own
-fit says that a kill is near (by ceilings against the control's, whatever the rule compares: it only adds
-looks). Whether a point is a look follows from what is on record, not from when it is asked.
+A verdict rests on the joint fit of the sweep, which takes about a second for twelve runs. So a run is looked
+at when it passes a multiple of 5 % of its budget, at its grant, and when it has diverged; between looks it
+goes on, and its last verdict stands. Whether a look is due follows from the points and the last verdict on
+record, not from when it is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from scalerl_lab.config.sweep import Sweep
-from scalerl_lab.fit import FittedCurve
-from scalerl_lab.records import FitStatus, Role, RunState
+from scalerl_lab.decide.divergence import find_divergence
+from scalerl_lab.fit import num_in_window
+from scalerl_lab.records import Cause, EvalPoint, RunState, RunStatus
 
 LOOK_FRACTION = 0.05
 """Share of a run's budget from one look to the next."""
 ROUNDING = 1e-9
 
 
-def look_gpu_hours(run: RunState) -> float:
-    """Compute from one look to the next."""
-    return LOOK_FRACTION * run.planned.budget_gpu_hours
+def look_gpu_hours(run: RunState, share: float | None = None) -> float:
+    """Compute from one look to the next; ``share`` of the budget, by default ``LOOK_FRACTION``."""
+    return (share or LOOK_FRACTION) * run.planned.budget_gpu_hours
 
 
 def at_grant(run: RunState) -> bool:
@@ -29,41 +28,35 @@ def at_grant(run: RunState) -> bool:
     return run.gpu_hours >= run.granted_gpu_hours * (1.0 - ROUNDING)
 
 
-def is_look(run: RunState, alone: FittedCurve) -> bool:
-    """Whether a run's last point is at its grant or passes a multiple of the distance between looks.
-
-    Points that another sweep left are looked at once, wherever they end: a trial may start on the answer.
-
-    Args:
-        run: the run.
-        alone: its own fit; with too few points for one, only the grant is a look.
-    """
-    if at_grant(run):
-        return True
-    if alone.fit.status is FitStatus.TOO_FEW_POINTS:
-        return False
-    if run.reused and run.last_decision is None:
-        return True
-    step = look_gpu_hours(run)
-    before = run.points[-2].gpu_hours if len(run.points) > 1 else 0.0
-    return _looks_by(run.gpu_hours, step) > _looks_by(before, step)
+def wants_hours(run: RunState) -> bool:
+    """Whether a run has finished its grant with its answer open, for want of hours."""
+    last = run.last_decision
+    return run.status is RunStatus.FINISHED and last is not None and last.cause is Cause.NO_HOURS
 
 
-def is_kill_near(run: RunState, alone: FittedCurve, controls: Sequence[FittedCurve], *, sweep: Sweep) -> bool:
-    """Whether by own fits the 80 % interval of an arm's ceiling lies below the control's by the margin.
+def is_look_due(run: RunState, sweep: Sweep, share: float | None = None) -> bool:
+    """Whether a run's points since its last verdict call for another.
 
     Args:
         run: the run.
-        alone: its own fit.
-        controls: own fits of the control's seeds; those that are not identified say nothing.
-        sweep: the question, with its margin.
+        sweep: the question; with fewer points in the window than its rule demands only the grant is a look.
+        share: of the budget, from one look to the next; None: ``LOOK_FRACTION``.
     """
-    known = [fit.fit.ceiling.median for fit in controls if fit.identified and fit.fit.ceiling is not None]
-    ceiling = alone.fit.ceiling
-    if run.planned.role is Role.CONTROL or not alone.identified or ceiling is None or not known:
+    last = run.last_decision
+    new = [point for point in run.points if last is None or point.step > last.step]
+    if not new:
         return False
-    return ceiling.high80 < sum(known) / len(known) - sweep.rule.margin
+    if at_grant(run) or find_divergence(run.points, sweep.rule.divergence) is not None:
+        return True
+    if num_in_window(run.points, sweep.fit_start_gpu_hours) < sweep.rule.min_points:
+        return False
+    return _passes_multiple(run.points, new, look_gpu_hours(run, share))
 
 
-def _looks_by(gpu_hours: float, step: float) -> int:
+def _passes_multiple(points: tuple[EvalPoint, ...], new: list[EvalPoint], step: float) -> bool:
+    before = points[-len(new) - 1].gpu_hours if len(points) > len(new) else 0.0
+    return _multiples(points[-1].gpu_hours, step) > _multiples(before, step)
+
+
+def _multiples(gpu_hours: float, step: float) -> int:
     return int(gpu_hours / step * (1.0 + ROUNDING))

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from scalerl_lab.decide.analysis import AnalysisJob, analyse
-from scalerl_lab.decide.divergence import find_divergence
-from scalerl_lab.decide.looks import LOOK_FRACTION, at_grant
+from scalerl_lab.decide.looks import LOOK_FRACTION, is_look_due, wants_hours
 from scalerl_lab.decide.recorded import SAME, Recorded
 from scalerl_lab.decide.replay import Asked, Move, Order
 from scalerl_lab.fit import SweepRun, paper_fit
@@ -40,6 +39,11 @@ class InTurn:
     """What policies share that neither pause nor choose: free slots go by the queue."""
 
     promises = False
+
+    @property
+    def first_share(self) -> float:
+        """All of its budget."""
+        return 1.0
 
     def choose(self, waiting: Sequence[str], paused: Sequence[str]) -> str | None:
         """The first in the queue."""
@@ -68,14 +72,18 @@ class Forecast(InTurn):
 
     recorded: Recorded
     every: float | None = None
-    """None: asked at every point, as by the driver. Else only where a run passes a multiple of this share of
-    its budget, at its grant, and when it has diverged: so runs that report at the same computes share all
-    joint fits, and a long replay takes less time; kills come later by half of the share."""
+    """Share of a run's budget from one look to the next; None: the driver's. With more, a long replay takes
+    less time, and kills come later by half of it."""
     promises: bool = field(default=True, init=False)
+
+    @property
+    def first_share(self) -> float:
+        """The rule's."""
+        return self.recorded.sweep.rule.extension.first_share
 
     def answer(self, asked: Asked) -> Sequence[Order]:
         """The verdict as an order; nothing at a point that is not asked about."""
-        if not self._is_asked(asked):
+        if not is_look_due(asked.run, self.recorded.sweep, self.every) and not asked.at_end:
             return ()
         decision = analyse(self.job(asked)).decision
         return [
@@ -110,13 +118,7 @@ class Forecast(InTurn):
         budget = run.planned.budget_gpu_hours
         granted = run.granted_gpu_hours + extension.step_fraction * budget
         room = granted <= extension.max_factor * budget * (1.0 + SAME)
-        alive = run.status is RunStatus.RUNNING or (run.status is RunStatus.FINISHED and at_grant(run))
-        return run is not asked and room and alive
-
-    def _is_asked(self, asked: Asked) -> bool:
-        if self.every is None or asked.at_end or passes(asked.run, self.every):
-            return True
-        return find_divergence(asked.run.points, self.recorded.sweep.rule.divergence) is not None
+        return run is not asked and room and (run.status is RunStatus.RUNNING or wants_hours(run))
 
 
 def _ended_non_finite(run: RunState) -> bool:

@@ -80,6 +80,11 @@ class Policy(Protocol):
     promises: bool
     """Whether a run is started only on its whole grant, as the lab does; else spent as it goes."""
 
+    @property
+    def first_share(self) -> float:
+        """Of its budget, what each run is granted at first; the rest is for extensions."""
+        ...
+
     def answer(self, asked: Asked) -> Sequence[Order]:
         """Orders on any runs after a point; a run that none names goes on, or is over at its end."""
         ...
@@ -162,8 +167,6 @@ class _Run:
     """Clock at which compute 0 would have been, had it held this slot from its start; None: no slot."""
     generation: int = 0
     """Events of earlier slots are void."""
-    judged: tuple[float, int] = (-1.0, 0)
-    """Free hours, and runs under way, when it was last asked about."""
     state_of: RunState | None = None
 
     @property
@@ -206,6 +209,8 @@ class _Replay:
     events: list[Event] = field(default_factory=list)
     spending: list[tuple[float, float]] = field(default_factory=list)
     asked: int = 0
+    ended: bool = False
+    """Whether a run was over since runs at their grants were last asked about."""
     states: tuple[RunState, ...] | None = None
     books: Ledger | None = None
     """How all runs stand, and the ledger of it; None once something has changed."""
@@ -331,21 +336,19 @@ class _Replay:
         run.status = RunStatus.KILLED if move is Move.KILL else RunStatus.FINISHED
         run.slot_since, run.paused, run.move, run.cause = None, False, move, cause
         self._changed(run)
-        if self.policy.promises:
-            run.judged = self._ledger().free, self._live()
+        self.ended = True
         for order in self.policy.over(run.record.run_id):
             self._obey(order)
 
     def _reconsider(self) -> None:
-        """Ask again about runs that ended at their grant, once hours are freed or others want none."""
-        if not self.policy.promises:
+        """Ask again about runs that ended at their grant, each time that another is over: it freed hours, or
+        leaves them to others."""
+        ended, self.ended = self.ended, False
+        if not ended or not self.policy.promises:
             return
         for run in self.runs.values():
-            ended = run.status is RunStatus.FINISHED and run.at_end and run.seen < len(run.record.points)
-            free, live = self._ledger().free, self._live()
-            if not ended or (free <= run.judged[0] * (1.0 + SAME) + SAME and live >= run.judged[1]):
+            if run.status is not RunStatus.FINISHED or not run.at_end or run.seen == len(run.record.points):
                 continue
-            run.judged = free, live
             self.asked += 1
             for order in self.policy.answer(self._question(run)):
                 if order.move is Move.EXTEND:
@@ -381,7 +384,6 @@ def replay(
     *,
     slots: int | None = None,
     cap_gpu_hours: float | None = None,
-    grant_share: float | None = None,
 ) -> Replayed:
     """Run a sweep on record under a policy.
 
@@ -390,7 +392,6 @@ def replay(
         policy: a new object; it may keep what it has seen.
         slots: runs that advance at a time; None: as many as there are runs, in lock-step.
         cap_gpu_hours: for all runs together; None: the sweep's own, else the sum of the budgets.
-        grant_share: of its budget, what each run is granted at first; the rest is for extensions. None: all.
 
     Raises:
         ValueError: a number of slots or a cap that is not above 0, or a run without a trained point.
@@ -404,7 +405,7 @@ def replay(
     if empty:
         raise ValueError(f"no trained point of {', '.join(empty)}")
     runs = {
-        run.run_id: _Run(run, place, run.reached((grant_share or 1.0) * run.planned.budget_gpu_hours))
+        run.run_id: _Run(run, place, run.reached(policy.first_share * run.planned.budget_gpu_hours))
         for place, run in enumerate(recorded.runs)
     }
     return _Replay(recorded, policy, slots or len(runs), cap, runs).run()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scalerl_lab.config.sweep import GpuHours, Rule, Sweep, ToControl
+from scalerl_lab.config.sweep import Compare, GpuHours, Rule, Sweep, ToControl
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import find_divergence
-from scalerl_lab.decide.looks import ROUNDING, at_grant, look_gpu_hours
+from scalerl_lab.decide.looks import ROUNDING, at_grant
 from scalerl_lab.decide.wording import hours, midpoints, probability, spent, with_range
 from scalerl_lab.fit import FittedCurve, PooledCeiling
 from scalerl_lab.records import (
@@ -23,6 +23,12 @@ from scalerl_lab.records import (
     TrialEnded,
 )
 
+_AT_ONCE = 0.25
+"""Share of the free hours that is out on steps at a time: the rest waits for what those tell."""
+_LEAST_GAIN = 2e-5
+"""Expected rise of the pass rate of the chosen arm for which a step is made in a comparison."""
+_LEAST_TAKEN = 0.1
+"""Standard deviation, over the margin, that a step of the control is expected to take from the answers."""
 _NO_EVIDENCE = Evidence(None, None, None, None, None, None)
 
 
@@ -34,6 +40,8 @@ class FreeHours:
     """What the sweep's cap leaves beyond all compute used and granted."""
     worthier: int = 0
     """Runs of which a next step of compute says more about the sweep's question (``worth``)."""
+    worth: float = 0.0
+    """Of a step of this run, as ``worth`` counts it: the regret saved, or the variance taken."""
 
 
 def decide(
@@ -68,34 +76,6 @@ def decide(
     if at_grant(run):
         return _at_the_grant(run, seen, sweep, free)
     return _below_the_grant(run, seen, sweep)
-
-
-def decide_between_looks(run: RunState, alone: FittedCurve, *, sweep: Sweep) -> Decision:
-    """The decision on a run below its grant at a point that is no look: it goes on.
-
-    Args:
-        run: the run; it has not diverged.
-        alone: its fit without its siblings.
-        sweep: the question, with its rule.
-    """
-    evidence = Evidence(
-        fit=alone.fit,
-        forecast=alone.forecast(run.planned.budget_gpu_hours),
-        control_ceiling=None,
-        difference=None,
-        probability_below=None,
-        margin=sweep.rule.margin,
-    )
-    every = f"looks at the whole sweep, one every {hours(look_gpu_hours(run))} GPU-hours"
-    if not alone.identified:
-        cause = Cause.NOT_IDENTIFIED
-        state = f"by its own fit the ceiling is not identified: {_clause(alone.fit.why)}"
-    else:
-        cause = Cause.IS_CONTROL if run.planned.role is Role.CONTROL else Cause.WITHIN_MARGIN
-        assert alone.fit.ceiling is not None
-        state = f"by its own fit the ceiling is {with_range(alone.fit.ceiling)}"
-    reason = f"Between {every}, after {_spent(run)}; {state}."
-    return _decision(run, Action.CONTINUE, cause, reason, evidence)
 
 
 def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
@@ -200,8 +180,8 @@ def _resolved(run: RunState, seen: Comparison, rule: Rule) -> str | None:
 
 
 def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours) -> Decision:
-    """Extend while the answer is open, hours are left and nobody needs them more; else finish."""
-    open_cause, state = _what_is_open(run, seen, sweep)
+    """Extend while the answer is open, hours are left and few others need them more; else finish."""
+    open_cause, state = _what_is_open(run, seen, sweep, left)
     reached = f"The budget is reached ({_spent(run, seen)})"
     if open_cause is None:
         return _decision(run, Action.FINISH, Cause.BUDGET_REACHED, f"{reached}; {state}.", seen.evidence)
@@ -216,24 +196,32 @@ def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours
         obstacle = (
             f"an extension takes {hours(step)} GPU-hours and the sweep has {hours(max(free, 0.0))} free"
         )
-    elif free < step * (left.worthier + 1) * (1.0 - ROUNDING):
+    elif left.worthier >= max(int(_AT_ONCE * free / step), 1):
         others = "another run" if left.worthier == 1 else f"{left.worthier} other runs"
         obstacle = f"the sweep's {hours(free)} free GPU-hours say more of its question with {others}"
     else:
         reason = f"{reached}; {state}; extended by {hours(step)} of the sweep's {hours(free)} free GPU-hours."
         return _decision(run, Action.EXTEND, open_cause, reason, seen.evidence, granted)
-    return _decision(
-        run, Action.FINISH, Cause.BUDGET_REACHED, f"{reached}; {state}, but {obstacle}.", seen.evidence
-    )
+    reason = f"{reached}; {state}, but {obstacle}."
+    return _decision(run, Action.FINISH, Cause.NO_HOURS, reason, seen.evidence)
 
 
-def _what_is_open(run: RunState, seen: Comparison, sweep: Sweep) -> tuple[Cause | None, str]:
+def _what_is_open(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours) -> tuple[Cause | None, str]:
     """(cause for an extension or None, a clause on what is known)."""
     rule = sweep.rule
+    if isinstance(sweep.question, Compare) and seen.own is not None:
+        state = (
+            f"its {seen.measure.name} is {_value(seen)}, and a step is expected to make the arm that is "
+            f"chosen better by {left.worth:.5f}"
+        )
+        return (Cause.QUESTION_OPEN if left.worth >= _LEAST_GAIN else None), state
     if not seen.fitted.identified:
         return Cause.QUESTION_OPEN, f"the ceiling is not identified: {_clause(seen.fitted.fit.why)}"
     if _is_protected(run, rule):
-        return None, f"the control's {seen.measure.name} is {_value(seen)}"
+        state = f"the control's {seen.measure.name} is {_value(seen)}"
+        if left.worth < (_LEAST_TAKEN * seen.measure.margin) ** 2:
+            return None, state
+        return Cause.QUESTION_OPEN, f"{state}, and differences to it are open"
     if not seen.known or seen.below is None:
         name = seen.measure.name
         unknown = f"the {name} is {_value(seen)}, and {seen.whose} {name} is not identified"

@@ -69,6 +69,7 @@ from scalerl_lab.fit.pool import (
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
 from scalerl_lab.fit.siblings import Siblings, fit_siblings
 from scalerl_lab.fit.sweep_fit import SweepFit, SweepRun, fit_sweep
+from scalerl_lab.fit.window import num_in_window
 
 __all__ = [
     "BANDS",
@@ -106,6 +107,7 @@ __all__ = [
     "interval_of",
     "log_hours_ratio",
     "mean_score",
+    "num_in_window",
     "paper_fit",
     "pass_rate",
     "pass_rate_difference",

@@ -17,6 +17,11 @@ def is_start(point: EvalPoint) -> bool:
     return point.step <= 0 or point.gpu_hours <= 0.0
 
 
+def num_in_window(points: Sequence[EvalPoint], fit_start_gpu_hours: float) -> int:
+    """How many points of training lie at or after the fit start."""
+    return sum(p.gpu_hours >= fit_start_gpu_hours and not is_start(p) for p in points)
+
+
 def curve_of(run_id: str, points: Sequence[EvalPoint], fit_start_gpu_hours: float) -> Curve:
     """The points at and after the fit start as a curve; the step-0 point is its start."""
     usable = [p for p in points if math.isfinite(p.gpu_hours) and math.isfinite(p.pass_rate)]

@@ -6,7 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from scalerl_lab.decide import Account, Analysis, account_of
+from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.decide import Account, Analysis, account_of, is_look_due, wants_hours
 from scalerl_lab.fit import SweepRun
 from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.plan import SweepPlan
@@ -51,6 +52,7 @@ class DrivenRun:
     gpu_hours_now: float = 0.0
     """Training compute at the last step of this trial that is on file."""
     _account: tuple[RunState, bool, Account] | None = None
+    _due: tuple[RunState, bool] | None = None
 
     @property
     def used(self) -> float:
@@ -102,15 +104,22 @@ class DrivenRun:
         alive = self.state.gpu_hours > 0.0 and (finished or self.state.status is RunStatus.RUNNING)
         return alive and next_grant <= extension.max_factor * budget * (1.0 + _ROUNDING)
 
-    @property
-    def awaits_verdict(self) -> bool:
-        """Whether points came after the last decision, and a verdict on them is wanted."""
-        points, last = self.state.points, self.state.last_decision
-        if not points or self.condemned or self.state.status is RunStatus.FAILED:
+    def is_rival(self, plan: SweepPlan) -> bool:
+        """Whether it may ask for the hours that another would be extended by."""
+        asks = self.state.status is RunStatus.RUNNING or wants_hours(self.state)
+        return asks and self.may_be_extended(plan)
+
+    def awaits_verdict(self, sweep: Sweep) -> bool:
+        """Whether a look is due at the points that came after the last decision, or is asked for anew."""
+        if not self.state.points or self.condemned or self.state.status is RunStatus.FAILED:
             return False
-        if self.judge_again or last is None:
-            return True
-        return not self.ending and last.step < points[-1].step
+        return self.judge_again or (not self.ending and self._is_look_due(sweep))
+
+    def _is_look_due(self, sweep: Sweep) -> bool:
+        seen = self._due
+        if seen is None or seen[0] is not self.state:
+            seen = self._due = (self.state, is_look_due(self.state, sweep))
+        return seen[1]
 
     @property
     def curve(self) -> SweepRun:

@@ -115,7 +115,7 @@ class Driver:
         return searching or any(
             run.live
             or run.job is not None
-            or run.awaits_verdict
+            or run.awaits_verdict(self.plan.sweep)
             or (run.elsewhere and not run.over)
             or (paused and self._needs_trial(run))
             for run in self._runs.values()
@@ -260,11 +260,11 @@ class Driver:
     # ------------------------------------------------------------ verdicts
 
     def _submit(self, run: DrivenRun) -> None:
-        if run.job is not None or not run.awaits_verdict:
+        if run.job is not None or not run.awaits_verdict(self.plan.sweep):
             return
         if self._picture is None:
             curves = tuple(r.curve for r in self._sound(run))
-            rivals = tuple(r.run_id for r in self._runs.values() if r.may_be_extended(self.plan))
+            rivals = tuple(r.run_id for r in self._runs.values() if r.is_rival(self.plan))
             self._picture = (curves, rivals, self._ledger.free - self._kept_back)
         curves, rivals, free = self._picture
         job = AnalysisJob(
@@ -294,13 +294,18 @@ class Driver:
         analysis, run.job = run.job.result(), None
         pin = self._desk.force.pins.get(run.run_id)
         decision = analysis.decision if pin is None else under_pin(analysis.decision, pin, run.state)
+        if run.over and decision.action is Action.KILL:
+            # It has ended meanwhile: there is nothing left to stop.
+            return
         extra = decision.granted_gpu_hours - run.state.granted_gpu_hours
         if decision.action is Action.EXTEND and not self._ledger.covers(extra + self._kept_back):
             # Another run was given these hours meanwhile: the next turn asks again, with what is left.
             return
         run.fit = analysis.fit
         fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
-        self.store.record_decision(self.plan.sweep_id, decision, fit_id)
+        decision_id = self.store.record_decision(self.plan.sweep_id, decision, fit_id)
+        if run.over and decision.action is Action.FINISH:
+            self.store.mark_acted(decision_id)
         self._refresh(run)
         if decision.action is not Action.CONTINUE or decision.cause is Cause.PINNED:
             self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
@@ -361,8 +366,7 @@ class Driver:
         self._mark_acted(run)
         self.store.set_status(self.plan.sweep_id, run.run_id, status)
         self._refresh(run)
-        if not run.used_its_grant:
-            self._judge_finished_again()
+        self._judge_finished_again(run)
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
             runs = tuple(r.curve for r in self._sound(run))
@@ -406,10 +410,13 @@ class Driver:
             return 0.0
         return self._searcher.kept_back(self._ledger, cancelled=self._desk.force.cancelled)
 
-    def _judge_finished_again(self) -> None:
-        """Hours came free: let runs that have finished their grant ask for them."""
+    def _judge_finished_again(self, but: DrivenRun | None = None) -> None:
+        """Hours came free, or are left to others: let runs that have finished their grant ask for them."""
+        free = self._ledger.free - self._kept_back
         for run in self._runs.values():
-            run.judge_again |= run.state.status is RunStatus.FINISHED and run.used_its_grant
+            step = self.plan.sweep.rule.extension.step_fraction * run.state.planned.budget_gpu_hours
+            finished = run.state.status is RunStatus.FINISHED and run.may_be_extended(self.plan)
+            run.judge_again |= finished and free >= step and run is not but
 
     # ------------------------------------------------------------ trials
 
@@ -430,10 +437,10 @@ class Driver:
             live += self._start(run)
 
     def _undecided(self, run: DrivenRun) -> bool:
-        return not run.over and (run.job is not None or run.awaits_verdict)
+        return not run.over and (run.job is not None or run.awaits_verdict(self.plan.sweep))
 
     def _needs_trial(self, run: DrivenRun) -> bool:
-        if run.live or run.job is not None or run.awaits_verdict or run.over:
+        if run.live or run.job is not None or run.awaits_verdict(self.plan.sweep) or run.over:
             return False
         return not run.condemned and not run.ending and not run.used_its_grant
 

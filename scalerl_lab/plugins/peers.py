@@ -89,6 +89,7 @@ class RayPolicy:
     """A Ray Tune scheduler that answers for a replay."""
 
     promises = False
+    first_share = 1.0
 
     def __init__(self, recorded: Recorded, make: Callable[[], Any], unit_gpu_hours: float) -> None:
         from ray.tune.experiment import Trial

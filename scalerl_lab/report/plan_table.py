@@ -81,8 +81,15 @@ def total_lines(plan: SweepPlan, price: float | None) -> list[str]:
     if price is not None:
         total += f", {plan.cost(price):,.0f} at {price:,g} per GPU-hour"
     start = hours(plan.sweep.fit_start_gpu_hours)
+    extension = plan.sweep.rule.extension
+    first = ""
+    if extension.first_share < 1.0:
+        first = (
+            f" Each run is granted {extension.first_share:.3g} of its budget at first, the rest in steps of "
+            f"{extension.step_fraction:.3g} as far as they tell something."
+        )
     return [
-        f"{total}. Cap of the sweep, extensions included: {hours(plan.sweep_gpu_hours)} GPU-hours.",
+        f"{total}. Cap of the sweep, extensions included: {hours(plan.sweep_gpu_hours)} GPU-hours.{first}",
         f"Fits start at {start} GPU-hours; margin {plan.sweep.rule.margin:g}, a run is killed at probability "
         f"{plan.sweep.rule.kill_probability:g}. Evaluation and checkpoints are billed on top.",
         "Nothing was started.",

@@ -78,7 +78,8 @@ def record_decision(session: Session, sweep_id: str, decision: Decision, fit_id:
     place_of(session, sweep_id, decision.run_id)
     of_run = select(DecisionTable).filter_by(sweep_id=sweep_id, run_id=decision.run_id)
     last = session.scalar(of_run.order_by(DecisionTable.decision_id.desc()).limit(1))
-    if last is not None and (last.step, last.action) == (decision.step, decision.action.value):
+    said = (decision.step, decision.action.value, decision.cause.value)
+    if last is not None and (last.step, last.action, last.cause) == said:
         return last.decision_id
     return add_decision(session, sweep_id, decision, fit_id)
 

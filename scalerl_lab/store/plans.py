@@ -45,7 +45,10 @@ def add_runs(session: Session, sweep_id: str, runs: Sequence[PlannedRun]) -> Non
     insert_new(session, RunTable, [_identity(run.spec, now) for run in new])
     chosen = select(PointTable.run_id).where(PointTable.run_id.in_(ids)).distinct()
     measured = set(session.scalars(chosen))
-    insert_new(session, SweepRunTable, [_place(run, now, reused=run.run_id in measured) for run in new])
+    sweep = from_json(Sweep, session.get_one(SweepTable, sweep_id).sweep)
+    first = sweep.rule.extension.first_share
+    places = [_place(run, now, first_share=first, reused=run.run_id in measured) for run in new]
+    insert_new(session, SweepRunTable, places)
     outbox.queue_all(session, sweep_id, ids)
 
 
@@ -59,7 +62,7 @@ def _identity(spec: RunSpec, now: float) -> dict[str, object]:
     }
 
 
-def _place(run: PlannedRun, now: float, *, reused: bool) -> dict[str, object]:
+def _place(run: PlannedRun, now: float, *, first_share: float, reused: bool) -> dict[str, object]:
     return {
         "sweep_id": run.sweep_id,
         "run_id": run.run_id,
@@ -69,7 +72,7 @@ def _place(run: PlannedRun, now: float, *, reused: bool) -> dict[str, object]:
         "changes": to_json(run.changes),
         "recipe": to_json(run.spec.recipe),
         "budget_gpu_hours": run.budget_gpu_hours,
-        "granted_gpu_hours": run.budget_gpu_hours,
+        "granted_gpu_hours": first_share * run.budget_gpu_hours,
         "status": RunStatus.PLANNED.value,
         "status_at": now,
         "reused": reused,

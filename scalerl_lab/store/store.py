@@ -326,7 +326,7 @@ class Store:
         """Put a decision on record before it is acted on, and raise the grant of a run it extends.
 
         Returns:
-            The decision's id; the one on record where the run's last decision has this step and action.
+            The decision's id; that on record where the run's last one has this step, action and cause.
         """
         with self.database.write() as session:
             return conclusions.record_decision(session, sweep_id, decision, fit_id)

@@ -117,7 +117,7 @@ def test_a_sweep_of_the_store_is_replayed(full_home: Path) -> None:
         (("--rule", "asha:eta=1"), "eta has to lie from 2 to 100, found 1"),
         (("--rule", "none:eta=2"), "no setting 'eta' of none; there are: none"),
         (("--rule", "top_k:k=1.5"), "k has to lie from 1 to 1e+06, found 1.5"),
-        (("--rule", "forecast:margn=0.1"), "settings are: every, grant, quantity"),
+        (("--rule", "forecast:margn=0.1"), "settings are: every, quantity"),
         (("--rule", "forecast:every=2"), "every is a share of the budget, above 0 and up to 1, found 2"),
         (("--control", "d"), "no arm 'd'"),
         (("--bounds", "1", "0"), "the first has to be below the second"),

@@ -42,8 +42,13 @@ class Scripted(InTurn):
 
     script: Callable[[Asked], Sequence[Order]]
     promises: bool = False
+    share: float = 1.0
     at_over: Mapping[str, Sequence[Order]] = field(default_factory=dict)
     told: list[Asked] = field(default_factory=list)
+
+    @property
+    def first_share(self) -> float:
+        return self.share
 
     def answer(self, asked: Asked) -> Sequence[Order]:
         self.told.append(asked)

@@ -1,4 +1,4 @@
-"""What a verdict rests on: looks at the whole sweep, the run's own fit between them, and nothing else."""
+"""What a verdict rests on: the joint fit of the whole sweep, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scalerl_lab.decide import AnalysisJob, analyse, analysis, fit_alone, fit_together
+from scalerl_lab.decide import AnalysisJob, analyse, analysis, fit_together
 from scalerl_lab.fit import SweepRun, fit_sweep
 from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState
 from tests.decide.states import run_state, sweep
 from tests.fit.curves import point, simulate
 
-LOOK, BETWEEN = 39, 40
-"""Numbers of points: 9,766 GPU-hours pass 9,600, and 10,023 pass no multiple of 800."""
+LOOK = 39
+"""Number of points: up to 9,766 GPU-hours."""
 
 
 def curve(seed: int, A: float = 0.61) -> tuple[EvalPoint, ...]:
@@ -58,25 +58,15 @@ def test_a_look_is_by_the_fit_of_the_sweep(swept: list[int]) -> None:
     assert swept == [3]
 
 
-def test_between_looks_it_is_by_the_runs_own_fit(swept: list[int]) -> None:
-    found = analyse(job(BETWEEN))
-    assert swept == []
-    assert found.decision.action is Action.CONTINUE
-    assert found.decision.reason.startswith("Between looks at the whole sweep, one every 800 GPU-hours")
-    assert found.fit == fit_alone("reverted-0", job(BETWEEN).run.points, sweep()).fit
-
-
-def test_a_kill_that_is_near_is_looked_at_between(swept: list[int]) -> None:
-    found = analyse(job(BETWEEN, own=0.50))
-    assert swept == [3]
+def test_a_worse_arm_is_killed_and_a_control_never(swept: list[int]) -> None:
+    found = analyse(job(LOOK, own=0.50))
     assert (found.decision.action, found.decision.cause) == (Action.KILL, Cause.CEILING_BELOW)
-    # Of a control none is.
-    assert analyse(job(BETWEEN, own=0.50, role=Role.CONTROL)).decision.action is Action.CONTINUE
+    assert analyse(job(LOOK, own=0.50, role=Role.CONTROL)).decision.action is Action.CONTINUE
     assert swept == [3]
 
 
-def test_divergence_needs_no_look_and_no_siblings(swept: list[int]) -> None:
-    start = job(BETWEEN)
+def test_divergence_needs_no_siblings(swept: list[int]) -> None:
+    start = job(LOOK)
     last = start.run.points[-1]
     fallen = tuple(point(last.step + i, last.gpu_hours + i, 0.2) for i in (1, 2))
     state: RunState = replace(start.run, points=(*start.run.points, *fallen))
@@ -95,7 +85,6 @@ def test_a_collapsed_seed_does_not_lower_the_bar() -> None:
 def test_the_order_of_runs_and_of_analyses_changes_nothing() -> None:
     first = analyse(job(LOOK))
     analysis._swept.cache_clear()
-    analysis._fitted.cache_clear()
     analyse(job(LOOK - 3))
     turned = job(LOOK)
     assert analyse(replace(turned, runs=turned.runs[::-1])) == first

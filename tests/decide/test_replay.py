@@ -131,7 +131,7 @@ def test_a_finished_run_is_asked_about_again_once_hours_are_freed() -> None:
 
 
 def test_a_first_grant_is_a_share_of_the_budget() -> None:
-    found = replay(sweep_of(level(0.5, 0.4)), NoStop(sweep_of(level(0.5, 0.4))), grant_share=0.5)
+    found = replay(sweep_of(level(0.5, 0.4)), Scripted(at({}), promises=True, share=0.5))
     assert used(found) == {"a": 2.0, "b": 2.0}
 
 

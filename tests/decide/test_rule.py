@@ -158,7 +158,7 @@ def test_an_open_question_extends_the_run_by_one_step() -> None:
 def test_an_extension_needs_hours_and_ends_at_the_factor() -> None:
     open_arm = fit_with(0.78, 0.02)
     poor = decide_on(run_state(AT_BUDGET), open_arm, [], CONTROLS, sweep=sweep(), free_gpu_hours=1999.0)
-    assert (poor.action, poor.cause) == (Action.FINISH, Cause.BUDGET_REACHED)
+    assert (poor.action, poor.cause) == (Action.FINISH, Cause.NO_HOURS)
     assert poor.reason.endswith("but an extension takes 2,000 GPU-hours and the sweep has 1,999 free.")
     overdrawn = decide_on(run_state(AT_BUDGET), open_arm, [], CONTROLS, sweep=sweep(), free_gpu_hours=-5.0)
     assert overdrawn.reason.endswith("the sweep has 0 free.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any, cast
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 
 from scalerl_lab.config.sweep import Compare, Sweep
 from scalerl_lab.decide import FreeHours, decide
-from scalerl_lab.decide.worth import open_answers, worth_of_step, worthiest
-from scalerl_lab.fit import FittedCurve, SweepFit
+from scalerl_lab.decide.worth import open_answers, regret_saved, variance_taken, worth_of
+from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepFit
 from scalerl_lab.fit.law import Floats
-from scalerl_lab.records import Action, EvalPoint
+from scalerl_lab.records import Action, Cause, Decision, EvalPoint
 from tests.decide.states import BUDGET, curve_points, fit_with, run_state, sweep
 from tests.decide.test_quantity import arm
 
@@ -38,22 +39,28 @@ def fitted(level: Floats, sigma: float) -> FittedCurve:
     return cast(FittedCurve, Known(level, sigma))
 
 
+def comparison(*recipes: str) -> Sweep:
+    """Which of them is the best."""
+    question = Compare(recipes=recipes).model_dump()
+    return Sweep.model_validate({**sweep().model_dump(), "recipe": recipes[0], "question": question})
+
+
 def test_worth_is_the_variance_that_normal_theory_takes() -> None:
     rng = np.random.default_rng(0)
     level = rng.normal(0.5, 0.02, 200_000)
     answer = level + rng.normal(0.0, 0.03, level.size)
     # Points lie 1,000 GPU-hours apart: four more in 4,000. cov = 0.02^2, var + s^2 / 4.
     exact = 0.02**4 / (0.02**2 + 0.01**2 / 4.0)
-    assert worth_of_step(fitted(level, 0.01), 4000.0, [answer]) == pytest.approx(exact, rel=0.02)
-    assert worth_of_step(fitted(level, 0.01), 4000.0, [answer, answer]) == pytest.approx(2 * exact, rel=0.02)
+    assert variance_taken(fitted(level, 0.01), 4000.0, [answer]) == pytest.approx(exact, rel=0.02)
+    assert variance_taken(fitted(level, 0.01), 4000.0, [answer, answer]) == pytest.approx(2 * exact, rel=0.02)
     # Noise drowns it, and what is known already is worth nothing.
-    assert worth_of_step(fitted(level, 1.0), 4000.0, [answer]) < 0.01 * exact
-    assert worth_of_step(fitted(np.full(level.size, 0.5), 0.01), 4000.0, [answer]) < 1e-6 * exact
+    assert variance_taken(fitted(level, 1.0), 4000.0, [answer]) < 0.01 * exact
+    assert variance_taken(fitted(np.full(level.size, 0.5), 0.01), 4000.0, [answer]) < 1e-6 * exact
 
 
 def test_a_run_without_compute_is_worth_nothing() -> None:
     begun = Known(np.linspace(0.4, 0.6, 50), 0.01, curve_points(0.0, num=2))
-    assert worth_of_step(cast(FittedCurve, begun), 1000.0, [np.linspace(0.0, 1.0, 50)]) == 0.0
+    assert variance_taken(cast(FittedCurve, begun), 1000.0, [np.linspace(0.0, 1.0, 50)]) == 0.0
 
 
 def test_answers_that_are_known_are_not_open() -> None:
@@ -61,14 +68,58 @@ def test_answers_that_are_known_are_not_open() -> None:
     assert len(open_answers(arms, sweep(), "control", BUDGET)) == 1
 
 
-def test_contenders_for_the_best_are_those_with_a_chance() -> None:
-    question = Sweep.model_validate(
-        {**sweep().model_dump(), "recipe": "a", "question": Compare(recipes=("a", "b", "c")).model_dump()}
-    )
-    arms = {"a": arm(0.60, 0.01), "b": arm(0.602), "c": arm(0.50, 0.001)}
-    found = open_answers(arms, question, "a", BUDGET)
-    assert len(found) == 2
-    assert found[0] == pytest.approx(-found[1])
+def test_regret_saved_is_the_knowledge_gradient() -> None:
+    # Two arms, one known at 0.60, the other N(0.59, 0.02^2) and measured without noise: what is gained is
+    # E max(0.60, 0.59 + 0.02 Z) - 0.60 = 0.02 (phi(0.5) - 0.5 Phi(-0.5)) = 0.02 * 0.19780.
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.59, 0.02, 200_000)
+    arms = np.array([np.full(level.size, 0.60), level])
+    assert regret_saved(fitted(level, 0.0), 1000.0, arms) == pytest.approx(0.02 * 0.19780, rel=0.02)
+    # The known arm has nothing to tell, nor has one that nobody would choose.
+    assert regret_saved(fitted(arms[0], 0.01), 1000.0, arms) == pytest.approx(0.0, abs=1e-12)
+    hopeless = np.array([np.full(level.size, 0.80), level])
+    assert regret_saved(fitted(level, 0.0), 1000.0, hopeless) == pytest.approx(0.0, abs=1e-12)
+    assert regret_saved(fitted(level, 0.0), 1000.0, level[None]) == 0.0
+
+
+def test_what_several_steps_tell_counts_per_step() -> None:
+    # Noise of 0.2 in a point: one step of one point tells little, eight eight times as many.
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.57, 0.02, 200_000)
+    arms = np.array([np.full(level.size, 0.60), level])
+    spacing = 9850.0 / 8.0
+
+    def gain(points: int) -> float:
+        sd = 0.02 / np.sqrt(1.0 + (0.05 / 0.02) ** 2 / points)
+        far = NormalDist()
+        return float(sd * far.pdf(0.03 / sd) - 0.03 * far.cdf(-0.03 / sd))
+
+    points = curve_points(9850.0, num=9)
+    known = cast(FittedCurve, Known(level, 0.05, points))
+    found = regret_saved(known, spacing, arms)
+    assert found == pytest.approx(max(gain(n) / n for n in (1, 2, 4, 8)), rel=0.1)
+    assert found > 1.5 * gain(1)
+
+
+def test_of_an_unknown_run_anything_is_worth_knowing() -> None:
+    class Unknown(Known):
+        draws = None
+
+    unknown = cast(FittedCurve, Unknown(np.zeros(1), 0.0))
+    assert regret_saved(unknown, 1000.0, np.zeros((2, 50))) == np.inf
+
+
+def test_a_comparison_asks_who_is_best() -> None:
+    question = comparison("a", "b", "c")
+    rng = np.random.default_rng(1)
+    arms = {"a": arm(0.60, 0.01), "b": arm(0.595, 0.01), "c": arm(0.50, 0.005)}
+    arms = {name: PooledCeiling(each.law, 1, True) for name, each in arms.items()}
+    mixed = {name: rng.permutation(each.draws) for name, each in arms.items()}
+    arms = {name: PooledCeiling(replace(arms[name].law, A=draws), 1, True) for name, draws in mixed.items()}
+    found = SweepFit({name: fitted(draws, 0.001) for name, draws in mixed.items()}, arms)
+    worth = worth_of(found, ["c", "b", "a"], question, "a", BUDGET)
+    assert list(worth)[-1] == "c"
+    assert min(worth["a"], worth["b"]) > 100.0 * worth["c"]
 
 
 def test_who_says_more_comes_first() -> None:
@@ -81,13 +132,10 @@ def test_who_says_more_comes_first() -> None:
         "mute": np.full_like(answer, 0.5),
     }
     found = SweepFit({name: fitted(values, 0.004) for name, values in level.items()}, arms)
-    assert worthiest(found, ["mute", "half", "tells"], sweep(), "control", BUDGET) == [
-        "tells",
-        "half",
-        "mute",
-    ]
+    ranked = worth_of(found, ["mute", "half", "tells"], sweep(), "control", BUDGET)
+    assert list(ranked) == ["tells", "half", "mute"]
     # Unknown runs and ties: in the order of ids, behind those that say something.
-    assert worthiest(found, ["z", "b", "half"], sweep(), "control", BUDGET) == ["half", "b", "z"]
+    assert list(worth_of(found, ["z", "b", "half"], sweep(), "control", BUDGET)) == ["half", "b", "z"]
 
 
 def test_hours_go_to_the_worthier_first() -> None:
@@ -99,8 +147,24 @@ def test_hours_go_to_the_worthier_first() -> None:
         found = decide(state, fit, arms, control="control", sweep=sweep(), free=free)
         return found.action, found.reason
 
-    assert decided(FreeHours(4000.0, worthier=1))[0] is Action.EXTEND
-    action, reason = decided(FreeHours(3999.0, worthier=1))
+    # A step is 2,000; a quarter of the free hours is out at a time.
+    assert decided(FreeHours(2000.0))[0] is Action.EXTEND
+    assert decided(FreeHours(16000.0, worthier=1))[0] is Action.EXTEND
+    action, reason = decided(FreeHours(15999.0, worthier=1))
     assert action is Action.FINISH
-    assert reason.endswith("but the sweep's 3,999 free GPU-hours say more of its question with another run.")
-    assert decided(FreeHours(5999.0, worthier=2))[1].endswith("with 2 other runs.")
+    assert reason.endswith("but the sweep's 15,999 free GPU-hours say more of its question with another run.")
+    assert decided(FreeHours(23999.0, worthier=2))[1].endswith("with 2 other runs.")
+
+
+def test_a_comparison_goes_on_while_a_step_is_expected_to_save_regret() -> None:
+    state = run_state(curve_points(BUDGET))
+    arms = {"control": arm(0.61), "reverted": arm(0.50, 0.002)}
+
+    def decided(saved: float) -> Decision:
+        free = FreeHours(4000.0, worth=saved)
+        fit = fit_with(0.50, 0.002)
+        return decide(state, fit, arms, control="control", sweep=comparison("control", "reverted"), free=free)
+
+    assert (decided(3e-5).action, decided(3e-5).cause) == (Action.EXTEND, Cause.QUESTION_OPEN)
+    assert "a step is expected to make the arm that is chosen better by 0.00003" in decided(3e-5).reason
+    assert decided(1e-5).action is Action.FINISH

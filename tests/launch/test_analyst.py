@@ -11,7 +11,7 @@ from scalerl_lab.decide import analyse, fit_together
 from scalerl_lab.fit import FittedCurve
 from scalerl_lab.launch.analysis import Analyst
 from scalerl_lab.records import EvalPoint
-from tests.decide.test_analysis import BETWEEN, LOOK, job
+from tests.decide.test_analysis import LOOK, job
 
 
 class Inline(Executor):
@@ -33,7 +33,7 @@ class Inline(Executor):
 def test_only_news_travels_and_the_answer_is_that_of_the_whole() -> None:
     inline = Inline()
     analyst = Analyst(inline)
-    first, second = job(LOOK), job(BETWEEN)
+    first, second = job(LOOK), job(LOOK + 1)
     assert analyst.analyse(first).result() == analyse(first)
     assert analyst.analyse(second).result() == analyse(second)
     # Three curves of 39 points, then one more of each, then nothing new.
@@ -44,7 +44,7 @@ def test_only_news_travels_and_the_answer_is_that_of_the_whole() -> None:
 def test_points_that_were_replaced_are_told_anew() -> None:
     inline = Inline()
     analyst = Analyst(inline)
-    whole = job(BETWEEN)
+    whole = job(LOOK + 1)
     analyst.analyse(whole).result()
     run = whole.runs[0]
     cut = replace(run, points=run.points[:-5])

@@ -87,7 +87,10 @@ class Ordered(Bench):
     """The sweep of two arms with 4,000 GPU-hours a run (40 steps), and room for extensions."""
 
     def __init__(self, folder: Path, rule: Rule = lambda run: None, cap: float = 20000.0) -> None:
-        super().__init__(folder, sweep(budget={"run_gpu_hours": 4000, "sweep_gpu_hours": cap}))
+        budget = {"run_gpu_hours": 4000, "sweep_gpu_hours": cap}
+        # Every point is a look: they lie an eighth of the budget apart.
+        every = {"fit_start_gpu_hours": 0.0, "rule": {"min_points": 1}}
+        super().__init__(folder, sweep(budget=budget, **every))
         self.analyst = Scripted(rule)
         self.log = folder / "steps"
 

@@ -36,8 +36,6 @@ class Contender:
     """A new policy for one replay; it can be sent to another process."""
     forecasts: bool = False
     """Whether it chooses an arm by forecast."""
-    grant_share: float | None = None
-    """Of its budget, what each run is granted at first; None: all, or under a cap half of the cap's share."""
 
     @property
     def name(self) -> str:
@@ -89,7 +87,7 @@ class Timed:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.promises = policy.promises
+        self.promises, self.first_share = policy.promises, policy.first_share
         self.seconds = self.slowest_s = 0.0
 
     def answer(self, asked: Asked) -> Sequence[Order]:
@@ -150,12 +148,18 @@ def judge(case: Case, contender: Contender, terms: Terms, budget_share: float | 
     """One rule on one sweep."""
     recorded = case.recorded
     cap = None if budget_share is None else budget_share * recorded.full_gpu_hours
-    policy = Timed(contender.make(recorded))
-    grant = contender.grant_share
-    if grant is None and budget_share is not None and contender.forecasts:
-        grant = 0.5 * budget_share
-    found = replay(recorded, policy, slots=terms.slots, cap_gpu_hours=cap, grant_share=grant)
+    policy = Timed(contender.make(recorded if budget_share is None else _under_cap(recorded, budget_share)))
+    found = replay(recorded, policy, slots=terms.slots, cap_gpu_hours=cap)
     return scored(case, contender, found, policy, terms, budget_share)
+
+
+def _under_cap(recorded: Recorded, budget_share: float) -> Recorded:
+    """With the rule's first grants and steps made to fit the cap; a contender's own settings go before."""
+    sweep = recorded.sweep
+    steps = {"first_share": 0.5 * budget_share, "step_fraction": min(0.25 * budget_share, 0.125)}
+    extension = sweep.rule.extension.model_copy(update=steps)
+    rule = sweep.rule.model_copy(update={"extension": extension})
+    return recorded.under(sweep.model_copy(update={"rule": rule}))
 
 
 def scored(
