@@ -21,7 +21,7 @@ from scalerl_lab.fit.sites import Sites, sites_of
 from scalerl_lab.fit.weighing import Table
 
 NUM_DRAWS = 1024
-_NUM_PARTICLES, _NUM_SEARCHED = 256, 512
+_NUM_PARTICLES = 256
 _MOST_RUNS = 32
 """From how many runs the population is inferred."""
 _ARM_TRIES = 4
@@ -102,7 +102,7 @@ def share_shape(runs: list[SiblingRun], arms: Integers, unit: Unit) -> tuple[lis
             np.concatenate([sites.shift, of_others.shift])[order],
         )
     kept, counts = np.unique(_even(found.weight, NUM_DRAWS), return_counts=True)
-    target = _Target([run.table() for run in runs], sites, arms, unit)
+    target = _Target([run.table for run in runs], sites, arms, unit)
     return runs, target.draw(found.coordinates[kept], 2, counts, _ARM_TRIES)[1]
 
 
@@ -142,11 +142,11 @@ def _infer(runs: list[SiblingRun], arms: Integers, unit: Unit) -> _Inferred:
 
     Where the approximation is poor, as while all runs are young, it is annealed into the posterior.
     """
-    tables = [run.table() for run in runs]
+    tables = [run.table for run in runs]
     level = (0.5 * sum(unit.bounds) / unit.value, 0.35) if unit.bounds is not None else unit.level_in_unit
     target = _Target(tables, sites_of(tables, unit, *_first_reference(tables, unit)), arms, unit)
-    coordinates = search(*_box(tables, unit), _NUM_SEARCHED)
-    log_weight, drawn = target.draw(coordinates, 0, np.ones(_NUM_SEARCHED, np.int64))
+    coordinates = search(*_box(tables, unit), _NUM_PARTICLES)
+    log_weight, drawn = target.draw(coordinates, 0, _ONE_EACH)
     for number in (1, 2):
         weight = _tempered(log_weight)
         bell = Bell.around(coordinates, weight, _WIDENING)
@@ -172,7 +172,7 @@ def _given(
     runs: list[SiblingRun], arms: Integers, unit: Unit, found: _Inferred
 ) -> tuple[list[SiblingRun], Sites]:
     """Runs with cells where a population inferred from others leaves them, and their sites."""
-    tables = [run.table() for run in runs]
+    tables = [run.table for run in runs]
     target = _Target(tables, sites_of(tables, unit, *_first_reference(tables, unit)), arms, unit)
     kept = _even(found.weight, _NUM_GIVEN)
     drawn = target.draw(found.coordinates[kept], 4, np.ones(kept.size, np.int64))[1]
@@ -248,7 +248,7 @@ def _narrowed(
         )
         for place, run in enumerate(runs)
     ]
-    return closer, [run.table() for run in closer]
+    return closer, [run.table for run in closer]
 
 
 def _tempered(log_weight: Floats) -> Floats:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from scalerl_lab.fit.absorb import Drawn
 from scalerl_lab.fit.cells import Cells, Problem, evaluate, law_forms
 from scalerl_lab.fit.law import Floats, Integers
-from scalerl_lab.fit.noise import KINDS
 from scalerl_lab.fit.posterior import (
     Axes,
     Draws,
@@ -26,7 +26,7 @@ _KEEP_LOG_WEIGHT = 10.0
 _MOST_LOG_ODDS = 500.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SiblingRun:
     """A curve made ready, and its cells."""
 
@@ -62,28 +62,6 @@ class SiblingRun:
         """The window's last compute."""
         return float(self.problem.curve.compute[-1])
 
-    def evidence(self) -> tuple[Floats, Floats]:
-        """([H] evidence of each kind under the law, [H] without it).
-
-        Under the law it is averaged over the shapes that the run has by its own points, whatever the kind:
-        siblings tell the shape, so a run does not pay for having found it. Else a wander that swallows the
-        rise would seem simpler, once for every run.
-        """
-        log_C, log_B = (axis[::2] for axis in self.axes.cells())
-        every = np.arange(self.problem.kind.size)
-        cells = evaluate(self.problem, law_forms(self.problem, log_C, log_B), every)
-        others = without_law(self.problem, 1.0)
-        other = np.logaddexp(others.log_level, others.log_trend)
-        shape = np.logaddexp.reduce(cells.log_weight, axis=0) + shape_log_prior(log_C, log_B)
-        shape = shape - np.logaddexp.reduce(shape)
-        return _by_kind(np.logaddexp.reduce(cells.log_weight + shape, axis=1)), _by_kind(other)
-
-    def noise(self) -> float:
-        """Variance of a point's noise at the most probable cell."""
-        log_C, log_B = self.axes.cells()
-        best = np.argmax(self.cells.log_weight + shape_log_prior(log_C, log_B))
-        return float(self.cells.sse.ravel()[best] / self.problem.degrees * self.problem.scale**2)
-
     def joint(self) -> Floats:
         """[J, Q] log evidence with a flat density of A, the area of the cell included."""
         problem, cells = self.problem, self.cells
@@ -98,11 +76,15 @@ class SiblingRun:
         variance = cells.sse / problem.degrees * cells.var_A * problem.scale**2
         return problem.start + problem.scale * cells.A, variance
 
+    @cached_property
     def table(self) -> Table:
         """Components merged: one normal of A in each cell."""
         problem, cells, joint, (mean, variance) = self.problem, self.cells, self.joint(), self.ceilings()
-        total = np.logaddexp.reduce(joint, axis=0)
-        weight = np.exp(joint - total)
+        top = joint.max(axis=0)
+        weight = np.exp(joint - top)
+        mass = weight.sum(axis=0)
+        total = top + np.log(mass)
+        weight /= mass
         A = (weight * mean).sum(axis=0)
         var_A = (weight * (variance + (mean - A) ** 2)).sum(axis=0)
         log_C, log_B = self.axes.cells()
@@ -140,7 +122,7 @@ class SiblingRun:
     def draws(self, drawn: Drawn, run: int, shown: float) -> Draws:
         """All parameters of the run in the K joint draws."""
         rng = np.random.default_rng(run + 1)
-        table = self.table()
+        table = self.table
         cell, lawful = table.place[drawn.cell[:, run]], drawn.lawful[:, run]
         prior = drawn.prior_mean[:, run], drawn.prior_sd[:, run]
         mean, variance = (values[:, cell] for values in self.ceilings())
@@ -174,9 +156,3 @@ class SiblingRun:
             shown=shown,
             seed=run + 1,
         )
-
-
-def _by_kind(of_components: Floats) -> Floats:
-    """[H] from [J]: components of a kind added up."""
-    added: Floats = np.logaddexp.reduce(of_components.reshape(-1, len(KINDS)), axis=0)
-    return added

@@ -22,10 +22,8 @@ from scalerl_lab.fit.identify import Limits, too_few
 from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
 from scalerl_lab.fit.law_fit import LawFit, judged, ready
 from scalerl_lab.fit.population import Unit
-from scalerl_lab.fit.posterior import LAW_WEIGHT
 from scalerl_lab.fit.shared_noise import share_noise
 from scalerl_lab.fit.shared_shape import share_shape
-from scalerl_lab.fit.sibling_run import SiblingRun
 from scalerl_lab.records import FitStatus
 
 
@@ -87,7 +85,7 @@ def fit_siblings(
         return Siblings(tuple(fits), {})
     labels = list(dict.fromkeys(names[i] for i in seen))
     arm_of = np.array([labels.index(names[i]) for i in seen])
-    runs = share_noise([SiblingRun.of(*ready(curves[i]), LAW_WEIGHT) for i in seen])
+    runs = share_noise([ready(curves[i]) for i in seen])
     runs, drawn = share_shape(runs, arm_of, _unit([curves[i] for i in seen]))
     shown = float(np.median([run.last for run in runs])) if len(runs) > 1 else 0.0
     for place, i in enumerate(seen):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,17 @@ from numpy.typing import NDArray
 from scalerl_lab.fit.law import Floats, Integers
 from scalerl_lab.fit.population import CASE_LOG_WEIGHTS, ODD_FACTOR
 
-_BLOCK = 64
+_BLOCK = 128
 """Populations weighed at a time: what they need stays in a processor's own memory."""
 _GROUP = 16
 """Cells whose weights are added up before one of them is looked for."""
 _LEAST_WEIGHT = 1e-28
 """Below it single precision may have lost cells that count."""
+_SHARES = np.exp(CASE_LOG_WEIGHTS)
 _Singles = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """What one run's points say of its shape: a normal of A in each cell of (log B, log C_mid)."""
 
@@ -60,6 +62,11 @@ class Table:
     lawful: float = 0.0
     """Probability by the run's own points that it follows the law."""
 
+    @cached_property
+    def singles(self) -> _Cells:
+        """The cells in single precision."""
+        return _Cells.of(self)
+
     def log_evidence(self, log_law: Floats) -> Floats:
         """[K] of the points, lawful or not, from that under the law."""
         both: Floats = np.logaddexp(log_law, self.log_other)
@@ -92,13 +99,12 @@ def weigh(
         uniform: [M] numbers in [0, 1) by which cells are drawn, in the order of the cells.
     """
     variances = _variances(table, seed_var, arm_var)
-    cells = _Cells.of(table)
     log_law, cell = np.empty(mean.shape[0]), np.empty(owner.size, np.int64)
     for first in range(0, mean.shape[0], _BLOCK):
         k = slice(first, first + _BLOCK)
         here = slice(*np.searchsorted(owner, (first, first + _BLOCK)))
         log_law[k], cell[here] = _weigh_block(
-            table, cells, mean[k], [var[k] for var in variances], owner[here] - first, uniform[here]
+            table, mean[k], [var[k] for var in variances], owner[here] - first, uniform[here]
         )
     norm = table.log_scale - math.log(table.size) - 1.5 * math.log(2.0 * math.pi)
     return Weighed(log_law + norm, cell)
@@ -163,10 +169,10 @@ class _Cells:
 
 
 def _weigh_block(
-    table: Table, cells: _Cells, mean: Floats, variances: list[Floats], owner: Integers, uniform: Floats
+    table: Table, mean: Floats, variances: list[Floats], owner: Integers, uniform: Floats
 ) -> tuple[Floats, Integers]:
     """([K] log of the summed weights, [M] cells)."""
-    weight, top = _weights(table, cells, mean, variances)
+    weight, top = _weights(table, mean, variances)
     groups = weight.reshape(-1, _GROUP, weight.shape[1])
     by_group = groups.sum(axis=1)
     lost = by_group.sum(axis=0) < _LEAST_WEIGHT
@@ -187,9 +193,9 @@ def _weigh_block(
     return log_law, group * _GROUP + (within < left[:, None]).sum(axis=1)
 
 
-def _weights(table: Table, cells: _Cells, mean: Floats, variances: list[Floats]) -> tuple[_Singles, Floats]:
+def _weights(table: Table, mean: Floats, variances: list[Floats]) -> tuple[_Singles, Floats]:
     """([Q, K] weights over exp(top), [K] top): products of what A, B and C_mid say, so few exponentials."""
-    single = np.float32
+    single, cells = np.float32, table.singles
     off = _sums(cells.A, (cells.centre - mean[:, 0]) / table.size)
     off *= off
     off *= single(-0.5)
@@ -200,34 +206,41 @@ def _weights(table: Table, cells: _Cells, mean: Floats, variances: list[Floats])
         np.exp(density, out=density)
         density /= np.sqrt(var_A, out=var_A)
         of_A.append(density)
-    logs = [
-        [
-            -0.5 * (np.log(var[:, d]) + (axis[:, None] - mean[:, d]) ** 2 / var[:, d])
-            for d, axis in ((1, table.axis_B), (2, table.axis_C))
-        ]
-        for var in variances
-    ]
-    tops = [[log_density.max(axis=0) for log_density in pair] for pair in logs]
-    top = np.max([top_B + top_C for top_B, top_C in tops], axis=0)
-    # The weights of the cases, over that of the first with its shape.
-    shares = np.exp(CASE_LOG_WEIGHTS) if len(variances) > 1 else np.ones(1)
-    of_shape = []
-    for (log_B, log_C), (top_B, _), share in zip(logs, tops, shares[::2], strict=True):
-        of_B = np.exp(log_B - top_B).astype(single)
-        of_C = (share * np.exp(log_C + (top_B - top))).astype(single)
-        density = np.take(of_B, cells.at_B, axis=0, mode="clip")
-        density *= np.take(of_C, cells.at_C, axis=0, mode="clip")
-        of_shape.append(density)
+    of_shape, top = _of_shape(table, mean, variances)
     weight = of_A[0]
     weight *= of_shape[0]
     if len(variances) > 1:
         odd = of_shape[0]
-        odd *= single(shares[1] / shares[0])
+        odd *= single(_SHARES[1] / _SHARES[0])
         odd += of_shape[1]
         odd *= of_A[1]
         weight += odd
     weight *= cells.weight
     return weight, top
+
+
+def _of_shape(table: Table, mean: Floats, variances: list[Floats]) -> tuple[list[_Singles], Floats]:
+    """([Q, K] densities of (B, C_mid) over exp(top) for each variance, [K] top).
+
+    With the weights of the cases: of that of an arm like others, and of one odd in all.
+    """
+    single, cells = np.float32, table.singles
+    axes = (table.axis_B[:, None], table.axis_C[:, None])
+    off = [[(axis - mean[:, d]) / np.sqrt(var[:, d]) for d, axis in enumerate(axes, 1)] for var in variances]
+    logs = [[single(-0.5) * z.astype(single) ** 2 for z in pair] for pair in off]
+    norms = [-0.5 * np.log(var[:, 1] * var[:, 2]) for var in variances]
+    if len(variances) > 1:
+        norms = [norm + math.log(share) for norm, share in zip(norms, _SHARES[::2], strict=True)]
+    tops = [[z.max(axis=0) for z in pair] for pair in logs]
+    lifted = [norm + top_B + top_C for norm, (top_B, top_C) in zip(norms, tops, strict=True)]
+    top = np.max(lifted, axis=0)
+    of_shape = []
+    for (log_B, log_C), (top_B, top_C), high in zip(logs, tops, lifted, strict=True):
+        of_B, of_C = np.exp(log_B - top_B), np.exp(log_C + (high - top - top_C).astype(single))
+        density = np.take(of_B, cells.at_B, axis=0, mode="clip")
+        density *= np.take(of_C, cells.at_C, axis=0, mode="clip")
+        of_shape.append(density)
+    return of_shape, top
 
 
 def _sums(column: _Singles, row: Floats) -> _Singles:
