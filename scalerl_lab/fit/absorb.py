@@ -146,7 +146,7 @@ def _absorb_seeds(
     tries: Integers,
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw an arm, ``tries`` [K] times for each population, then its runs; [K] log evidence of their points."""
+    """Draw an arm, ``tries`` [K] times for each population, then its runs; [K] log evidence of its points."""
     tried_by = np.repeat(np.arange(tries.size), tries)
     first = np.cumsum(tries) - tries
     of_tries = particles.of(tried_by)

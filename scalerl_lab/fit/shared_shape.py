@@ -1,7 +1,7 @@
 """The population of a sweep's shapes inferred, and all runs drawn given it.
 
-Above 32 runs it is inferred from whole arms of some 32 of them, spread over how far runs have come; the others
-are drawn given it, without weighing in.
+Above 32 runs it is inferred from whole arms of at most 32 of them, spread over how far arms have come; all
+others are drawn given it, without weighing in. So time grows with the number of runs and no faster.
 """
 
 from __future__ import annotations
@@ -118,12 +118,13 @@ def _chosen(runs: list[SiblingRun], arms: Integers) -> Integers:
     last = np.zeros(size.size)
     np.maximum.at(last, arms, [run.last for run in runs])
     order = np.argsort(last, kind="stable")
-    taken, total = [], 0
+    taken: list[int] = []
+    total = 0
     # By halves: the first and every later one lies amid the widest gap left.
     for place in _by_halves(order.size):
         arm = order[place]
         if not taken or total + size[arm] <= _MOST_RUNS:
-            taken.append(arm)
+            taken.append(int(arm))
             total += size[arm]
         if total >= _MOST_RUNS:
             break

@@ -1,4 +1,4 @@
-"""Normal approximations to what each run's points say, and what they say of a centre the run scatters about."""
+"""Normal approximations to what each run's points say of it, and of a centre that it scatters about."""
 
 from __future__ import annotations
 

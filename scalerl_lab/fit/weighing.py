@@ -129,7 +129,7 @@ def log_cases(table: Table, cell: Integers, mean: Floats, seed_var: Floats, arm_
 
 
 def _variances(table: Table, seed_var: Floats, arm_var: Floats | None) -> list[Floats]:
-    """[K, 3] variance of theta in an arm like others and in an odd one; in the arm alone where it is given."""
+    """[K, 3] variances of theta in an arm like others and in an odd one; within the arm where it is given."""
     # Cells stand for all shapes within them: their width smooths a population narrower than they are.
     seed = seed_var + np.array([0.0, *table.step]) ** 2 / 12.0
     return [seed] if arm_var is None else [arm_var + seed, ODD_FACTOR**2 * arm_var + seed]
