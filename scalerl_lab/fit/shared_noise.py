@@ -86,6 +86,7 @@ def share_noise(ready: list[tuple[Problem, Axes]]) -> list[SiblingRun]:
             noise_variance=None if centre is None else math.exp(centre),
             noise_degrees=freedom,
             kind_weights=kinds,
+            whitening=own.whitening,
         )
         shared.append(SiblingRun.of(problem, locate(problem), law_weight))
     return shared

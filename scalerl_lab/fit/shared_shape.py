@@ -157,7 +157,10 @@ def _infer(runs: list[SiblingRun], arms: Integers, unit: Unit) -> _Inferred:
         target = _Target(tables, sites, arms, unit)
         proposed = propose(sites, arms, _NUM_PARTICLES, number, level)
         coordinates = proposed.coordinates
-        log_target, drawn = target.draw(coordinates, number, _ONE_EACH)
+        if number == 1:
+            log_target, drawn = target.draw(coordinates, number, _ONE_EACH)
+        else:
+            log_target = target.log_density(coordinates, number)
         log_weight = log_target - proposed.log_density
         if _count(log_weight) < _LEAST_COUNT:
             coordinates = _anneal(target, bell)

@@ -142,13 +142,15 @@ class _Cells:
     Cells are made up to whole groups by some without weight; values are in units of the noise.
     """
 
-    centre: float
+    centre: tuple[float, float, float]
     A: _Singles
-    """[Q, 2] from the centre; ones."""
+    """[Q, 2] from the centre, as the axes; ones."""
     var_A: _Singles
     """[Q, 2]; ones."""
     weight: _Singles
     """[Q, 1]"""
+    axes: tuple[_Singles, _Singles]
+    """Of B and C_mid, with ones."""
     at_B: Integers
     """[Q]"""
     at_C: Integers
@@ -158,14 +160,16 @@ class _Cells:
     def of(cls, table: Table) -> _Cells:
         num = table.A.size
         wanting = (0, -num % _GROUP)
-        centre = float(table.A[num // 2])
-        ones = np.ones(num + wanting[1])
-        A = np.stack([np.pad((table.A - centre) / table.size, wanting), ones], axis=1)
-        var_A = np.stack([np.pad(table.var_A / table.size**2, wanting, constant_values=1.0), ones], axis=1)
-        weight = np.pad(np.exp(table.log_weight), wanting)
-        at_B, at_C = np.pad(table.at_B, wanting), np.pad(table.at_C, wanting)
-        single = np.float32
-        return cls(centre, A.astype(single), var_A.astype(single), weight.astype(single)[:, None], at_B, at_C)
+        centre = float(table.A[num // 2]), float(table.axis_B.mean()), float(table.axis_C.mean())
+        return cls(
+            centre=centre,
+            A=_with_ones(np.pad((table.A - centre[0]) / table.size, wanting)),
+            var_A=_with_ones(np.pad(table.var_A / table.size**2, wanting, constant_values=1.0)),
+            weight=np.pad(np.exp(table.log_weight), wanting).astype(np.float32)[:, None],
+            axes=(_with_ones(table.axis_B - centre[1]), _with_ones(table.axis_C - centre[2])),
+            at_B=np.pad(table.at_B, wanting),
+            at_C=np.pad(table.at_C, wanting),
+        )
 
 
 def _weigh_block(
@@ -196,7 +200,7 @@ def _weigh_block(
 def _weights(table: Table, mean: Floats, variances: list[Floats]) -> tuple[_Singles, Floats]:
     """([Q, K] weights over exp(top), [K] top): products of what A, B and C_mid say, so few exponentials."""
     single, cells = np.float32, table.singles
-    off = _sums(cells.A, (cells.centre - mean[:, 0]) / table.size)
+    off = _sums(cells.A, (cells.centre[0] - mean[:, 0]) / table.size)
     off *= off
     off *= single(-0.5)
     of_A = []
@@ -225,9 +229,12 @@ def _of_shape(table: Table, mean: Floats, variances: list[Floats]) -> tuple[list
     With the weights of the cases: of that of an arm like others, and of one odd in all.
     """
     single, cells = np.float32, table.singles
-    axes = (table.axis_B[:, None], table.axis_C[:, None])
-    off = [[(axis - mean[:, d]) / np.sqrt(var[:, d]) for d, axis in enumerate(axes, 1)] for var in variances]
-    logs = [[single(-0.5) * z.astype(single) ** 2 for z in pair] for pair in off]
+    off = [_sums(axis, cells.centre[d] - mean[:, d]) for d, axis in enumerate(cells.axes, 1)]
+    squares = [axis_off * axis_off for axis_off in off]
+    logs = [
+        [square * (-0.5 / var[:, d]).astype(single) for d, square in enumerate(squares, 1)]
+        for var in variances
+    ]
     norms = [-0.5 * np.log(var[:, 1] * var[:, 2]) for var in variances]
     if len(variances) > 1:
         norms = [norm + math.log(share) for norm, share in zip(norms, _SHARES[::2], strict=True)]
@@ -241,6 +248,11 @@ def _of_shape(table: Table, mean: Floats, variances: list[Floats]) -> tuple[list
         density *= np.take(of_C, cells.at_C, axis=0, mode="clip")
         of_shape.append(density)
     return of_shape, top
+
+
+def _with_ones(values: Floats) -> _Singles:
+    """[Q, 2] values and ones, for ``_sums``."""
+    return np.stack([values, np.ones(values.size)], axis=1).astype(np.float32)
 
 
 def _sums(column: _Singles, row: Floats) -> _Singles:
