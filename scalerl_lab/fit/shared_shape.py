@@ -109,8 +109,8 @@ def share_shape(runs: list[SiblingRun], arms: Integers, unit: Unit) -> tuple[lis
 def _chosen(runs: list[SiblingRun], arms: Integers) -> Integers:
     """In increasing order, the runs from which the population is inferred: all, or of whole arms.
 
-    Arms are in the order of the compute they have reached; every so many, one is taken, and then others
-    between them as long as they fit.
+    Arms are in the order of the compute they have reached, and taken from all along it, each later one from
+    amid a gap, where it fits. An arm of more seeds than that is taken only where all arms are, the smallest.
     """
     if len(runs) <= _MOST_RUNS:
         return np.arange(len(runs))
@@ -120,14 +120,12 @@ def _chosen(runs: list[SiblingRun], arms: Integers) -> Integers:
     order = np.argsort(last, kind="stable")
     taken: list[int] = []
     total = 0
-    # By halves: the first and every later one lies amid the widest gap left.
     for place in _by_halves(order.size):
         arm = order[place]
-        if not taken or total + size[arm] <= _MOST_RUNS:
+        if total + size[arm] <= _MOST_RUNS:
             taken.append(int(arm))
             total += size[arm]
-        if total >= _MOST_RUNS:
-            break
+    taken = taken or [int(np.argmin(size))]
     return np.flatnonzero(np.isin(arms, taken))
 
 

@@ -3,7 +3,9 @@
 Four things are shared. The noise: its size and kind are estimated over all runs. Whether the law holds:
 the share of runs that follow it; and how far: up to the compute that half of the runs have reached. And
 shape: the population of (A, B, C_mid) of ``population``, whose spread between arms and between seeds is
-inferred with the rest; where arms differ much, little is borrowed.
+inferred with the rest; where arms differ much, little is borrowed. Of more than 32 runs the population is
+inferred from whole arms of 32, spread over how far arms have come; the others are drawn given it and do not
+weigh in. Noise is shared over all.
 
 The draws of all runs are joint: draw k of every run and arm belongs together, so that a difference
 between two arms is the difference of their draws.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,17 +159,15 @@ class _Cells:
 
     @classmethod
     def of(cls, table: Table) -> _Cells:
-        num = table.A.size
-        wanting = (0, -num % _GROUP)
-        centre = float(table.A[num // 2]), float(table.axis_B.mean()), float(table.axis_C.mean())
+        centre = float(table.A[table.A.size // 2]), float(table.axis_B.mean()), float(table.axis_C.mean())
         return cls(
             centre=centre,
-            A=_with_ones(np.pad((table.A - centre[0]) / table.size, wanting)),
-            var_A=_with_ones(np.pad(table.var_A / table.size**2, wanting, constant_values=1.0)),
-            weight=np.pad(np.exp(table.log_weight), wanting).astype(np.float32)[:, None],
+            A=_with_ones(_whole((table.A - centre[0]) / table.size, 0.0)),
+            var_A=_with_ones(_whole(table.var_A / table.size**2, 1.0)),
+            weight=_whole(np.exp(table.log_weight), 0.0).astype(np.float32)[:, None],
             axes=(_with_ones(table.axis_B - centre[1]), _with_ones(table.axis_C - centre[2])),
-            at_B=np.pad(table.at_B, wanting),
-            at_C=np.pad(table.at_C, wanting),
+            at_B=_whole(table.at_B, 0),
+            at_C=_whole(table.at_C, 0),
         )
 
 
@@ -248,6 +247,13 @@ def _of_shape(table: Table, mean: Floats, variances: list[Floats]) -> tuple[list
         density *= np.take(of_C, cells.at_C, axis=0, mode="clip")
         of_shape.append(density)
     return of_shape, top
+
+
+def _whole(values: NDArray[Any], fill: float) -> NDArray[Any]:
+    """[Q] values made up to whole groups."""
+    whole = np.full(values.size + -values.size % _GROUP, fill, values.dtype)
+    whole[: values.size] = values
+    return whole
 
 
 def _with_ones(values: Floats) -> _Singles:
