@@ -103,7 +103,7 @@ def share_shape(runs: list[SiblingRun], arms: Integers, unit: Unit) -> tuple[lis
         )
     kept, counts = np.unique(_even(found.weight, NUM_DRAWS), return_counts=True)
     target = _Target([run.table for run in runs], sites, arms, unit)
-    return runs, target.draw(found.coordinates[kept], 2, counts, _ARM_TRIES)[1]
+    return runs, target.draw(found.coordinates[kept], 5, counts, _ARM_TRIES)[1]
 
 
 def _chosen(runs: list[SiblingRun], arms: Integers) -> Integers:
