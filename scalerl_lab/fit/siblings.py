@@ -62,6 +62,8 @@ def fit_siblings(
 ) -> Siblings:
     """The joint posterior of the law for runs that share model, data and evaluation.
 
+    Of more than 32 runs, whole arms of at most 32 tell the population of shapes; others are drawn given it.
+
     Args:
         curves: R curves in the same units, in any order: it changes nothing. Those without a point get a fit
             that says nothing.
