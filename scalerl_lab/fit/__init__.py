@@ -17,6 +17,14 @@ at compute not yet spent.
     identify.py   whether the posterior says where the ceiling is
     law_fit.py    ``fit_posterior``: the Bayesian fit of one curve
     population.py what runs of one sweep have in common
+    weighing.py   a run's cells, and how they weigh under a population
+    sites.py      what runs say of their population, as normals
+    symmetric.py  many symmetric 3 x 3 matrices at once
+    absorb.py     runs and arms drawn given populations
+    proposal.py   populations proposed
+    sibling_run.py  a run of a sweep with its cells
+    shared_noise.py  noise, and whether the law holds, over all runs
+    shared_shape.py  the population inferred, and all runs drawn
     siblings.py   ``fit_siblings``: the runs of a sweep fitted together
     collapse.py   the change-point of a run that falls from its peak
     rises.py      none, one or two rises as descriptions of a curve

@@ -28,7 +28,7 @@ import numpy as np
 
 from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.law import Floats, Integers
-from scalerl_lab.fit.noise import KINDS, Points, average, noise_scale, whiten
+from scalerl_lab.fit.noise import KINDS, Points, Whitening, average, noise_scale, whiten
 
 NOISE_DEGREES = 2.0
 _GAIN_RANGES = 3.0
@@ -59,10 +59,7 @@ class Problem:
     """Observed range of values, in units of value."""
     kind: Integers
     """[J] index into ``KINDS``."""
-    root: Floats
-    """[H, N, N] whitening matrices of the kinds."""
-    walk: Floats
-    """[H, N] random-walk times at the points."""
+    whitening: Whitening
     of_one: Floats
     """[J, N] precision of the points times ones."""
     of_values: Floats
@@ -81,6 +78,16 @@ class Problem:
     noise_degrees: float
     scatter: Floats
     """[J] sum of squares, in units of sigma^2, that points averaged away have shown."""
+
+    @property
+    def root(self) -> Floats:
+        """[H, N, N] whitening matrices of the kinds."""
+        return self.whitening.inverse_root
+
+    @property
+    def walk(self) -> Floats:
+        """[H, N] random-walk times at the points."""
+        return self.whitening.walk
 
     def inside(self, value: Floats) -> Floats:
         """Values cut to the bounds of the curve."""
@@ -130,6 +137,7 @@ def prepare(
     noise_variance: float | None = None,
     noise_degrees: float = NOISE_DEGREES,
     kind_weights: Floats | None = None,
+    whitening: Whitening | None = None,
 ) -> Problem:
     """A curve with at least one point, ready for ``evaluate``.
 
@@ -139,6 +147,7 @@ def prepare(
         noise_variance: centre of the prior of sigma^2; None: from the curve itself.
         noise_degrees: its degrees of freedom.
         kind_weights: [H] prior probabilities of the kinds of noise; None: their own.
+        whitening: of the same curve with the same inflation, where it is known.
     """
     points = average(curve)
     if inflation is not None:
@@ -154,7 +163,7 @@ def prepare(
     spread = float(np.subtract(*np.quantile(every, (0.95, 0.05)))) if every.size > 8 else float(np.ptp(every))
     spread = max(spread, 3.0 * scale, _LEAST_SPREAD * room)
     start, alternatives = _start(curve, scale, spread)
-    whitening = whiten(points)
+    whitening = whiten(points) if whitening is None else whitening
     y = (points.y - start) / scale
     root = whitening.inverse_root
     sides = np.stack([root.sum(axis=2), root @ y], axis=1)
@@ -175,8 +184,7 @@ def prepare(
         start=start,
         range=spread,
         kind=kind,
-        root=root,
-        walk=whitening.walk,
+        whitening=whitening,
         of_one=of_one[kind],
         of_values=of_values[kind],
         products=np.stack([gram[kind, 0, 0], gram[kind, 0, 1], gram[kind, 1, 1]]),
