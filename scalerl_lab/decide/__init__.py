@@ -37,7 +37,7 @@ from scalerl_lab.decide.orders import (
     raised_cap,
     under_pin,
 )
-from scalerl_lab.decide.rule import FreeHours, decide, decide_ended
+from scalerl_lab.decide.rule import Prospects, decide, decide_ended
 
 __all__ = [
     "LOOK_FRACTION",
@@ -46,10 +46,10 @@ __all__ = [
     "AnalysisJob",
     "Comparison",
     "Diverged",
-    "FreeHours",
     "Hours",
     "InForce",
     "Ledger",
+    "Prospects",
     "account_of",
     "analyse",
     "check_order",

@@ -9,8 +9,8 @@ from functools import lru_cache
 from scalerl_lab.config.sweep import Rule, Sweep
 from scalerl_lab.decide.divergence import find_divergence
 from scalerl_lab.decide.looks import at_grant
-from scalerl_lab.decide.rule import FreeHours, decide
-from scalerl_lab.decide.worth import worth_of
+from scalerl_lab.decide.rule import Prospects, decide
+from scalerl_lab.decide.worth import to_come, worth_of
 from scalerl_lab.fit import FittedCurve, SweepFit, SweepRun, fit_curve, fit_sweep
 from scalerl_lab.records import Decision, EvalPoint, Fit, Forecast, RunState
 
@@ -66,17 +66,20 @@ def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
 def analyse(job: AnalysisJob) -> Analysis:
     """Decide on a run by the fit of the whole sweep; one that has diverged by its own points; pure."""
     run, sweep = job.run, job.sweep
-    free = FreeHours(job.free_gpu_hours)
+    prospects = Prospects(job.free_gpu_hours)
     if find_divergence(run.points, sweep.rule.divergence) is not None:
         fitted = _fit_alone(run.planned.run_id, run.points, sweep)
-        verdict = decide(run, fitted, {}, control=job.control, sweep=sweep, free=free)
+        verdict = decide(run, fitted, {}, control=job.control, sweep=sweep, prospects=prospects)
     else:
         found = fit_together(job.runs, sweep)
         fitted = found.runs[run.planned.run_id]
         if at_grant(run):
             own = run.planned.run_id
             worth = worth_of(found, (own, *job.rivals), sweep, job.control, run.planned.budget_gpu_hours)
-            free = FreeHours(job.free_gpu_hours, list(worth).index(own), worth[own])
-        verdict = decide(run, fitted, found.arms, control=job.control, sweep=sweep, free=free)
+            prospects = Prospects(job.free_gpu_hours, list(worth).index(own), worth[own])
+        elif sweep.rule.stop_resolved:
+            changes = to_come(found, job.runs, run.planned, sweep, job.control)
+            prospects = Prospects(job.free_gpu_hours, to_come=changes)
+        verdict = decide(run, fitted, found.arms, control=job.control, sweep=sweep, prospects=prospects)
     forecast = fitted.forecast(run.planned.budget_gpu_hours)
     return Analysis(fitted.fit, (forecast,) if forecast is not None else (), verdict)

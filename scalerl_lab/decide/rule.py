@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,20 +29,26 @@ _AT_ONCE = 0.25
 _LEAST_GAIN = 2e-5
 """Expected rise of the pass rate of the chosen arm for which a step is made in a comparison."""
 _LEAST_TAKEN = 0.1
-"""Standard deviation, over the margin, that a step of the control is expected to take from the answers."""
+"""Standard deviation, over the margin, that a step is at least expected to take from the open answers."""
+_MOST_TO_COME = 0.125
+"""Of a resolved run: 80 % half-width, over the margin, of what its rest would change of the difference."""
+_HALF80 = 1.2816
 _NO_EVIDENCE = Evidence(None, None, None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class FreeHours:
-    """What is left for extensions, and who else wants them."""
+class Prospects:
+    """What more compute could be paid from, and what it would tell."""
 
-    gpu_hours: float
+    free_gpu_hours: float
     """What the sweep's cap leaves beyond all compute used and granted."""
     worthier: int = 0
     """Runs of which a next step of compute says more about the sweep's question (``worth``)."""
     worth: float = 0.0
     """Of a step of this run, as ``worth`` counts it: the regret saved, or the variance taken."""
+    to_come: float | None = None
+    """Standard deviation of what the rest of the budget will change of the arm's difference to the reference,
+    of the control the most over all arms; None: not asked."""
 
 
 def decide(
@@ -51,7 +58,7 @@ def decide(
     *,
     control: str,
     sweep: Sweep,
-    free: FreeHours,
+    prospects: Prospects,
 ) -> Decision:
     """The decision on one run by the sweep's rule.
 
@@ -61,7 +68,7 @@ def decide(
         arms: the sweep's arms that have not diverged, from the same joint fit.
         control: name of the control's arm.
         sweep: the question, with fit start, margin and probabilities.
-        free: what an extension can be paid from.
+        prospects: what an extension can be paid from, and what more compute would tell.
 
     Returns:
         In this order: a kill for divergence; below the grant, a kill where the arm lies below the
@@ -74,8 +81,8 @@ def decide(
         reason = f"Diverged: {diverged.why}; after {_spent(run)}."
         return _decision(run, Action.KILL, diverged.cause, reason, seen.evidence)
     if at_grant(run):
-        return _at_the_grant(run, seen, sweep, free)
-    return _below_the_grant(run, seen, sweep)
+        return _at_the_grant(run, seen, sweep, prospects)
+    return _below_the_grant(run, seen, sweep, prospects)
 
 
 def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
@@ -111,9 +118,9 @@ def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
     )
 
 
-def _below_the_grant(run: RunState, seen: Comparison, sweep: Sweep) -> Decision:
+def _below_the_grant(run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects) -> Decision:
     rule = sweep.rule
-    resolved = _resolved(run, seen, rule) if rule.stop_resolved else None
+    resolved = _resolved(run, seen, rule, prospects.to_come) if rule.stop_resolved else None
     if not seen.fitted.identified:
         reason = f"The ceiling is not identified after {_spent(run)}: {_clause(seen.fitted.fit.why)}."
         return _decision(run, Action.CONTINUE, Cause.NOT_IDENTIFIED, reason, seen.evidence)
@@ -144,44 +151,34 @@ def _is_protected(run: RunState, rule: Rule) -> bool:
     return run.planned.role is Role.CONTROL and isinstance(rule.reference, ToControl)
 
 
-def _resolved(run: RunState, seen: Comparison, rule: Rule) -> str | None:
+def _resolved(run: RunState, seen: Comparison, rule: Rule, to_come: float | None) -> str | None:
     """The sentence that says that more compute is not needed, or None.
 
-    An arm's answer is known when one of worse, within the margin and better has the demanded probability
-    and the difference lies within an 80 % interval of at most one margin; the control's, when its own
-    quantity does.
+    An arm's answer is known when its difference to the reference has an 80 % interval of at most a margin to
+    either side, and the rest of its budget would move it by less than an eighth of it in 80 %; the control's,
+    when that holds of its rest and all differences.
     """
-    if not seen.fitted.identified or seen.own is None:
+    if to_come is None or not seen.fitted.identified or seen.own is None:
+        return None
+    moves = _HALF80 * to_come / seen.measure.margin if seen.measure.margin > 0.0 else math.inf
+    if moves > _MOST_TO_COME:
         return None
     after = f"after {_spent(run, seen)}"
+    rest = f"the rest of the budget would move {{}} by {moves:.2f} margins ({_MOST_TO_COME:g} allowed)"
     if _is_protected(run, rule):
-        width = seen.own.high80 - seen.own.low80
-        if width > rule.margin * (seen.own.median if isinstance(rule.quantity, GpuHours) else 1.0):
-            return None
-        return (
-            f"Resolved: the control's {seen.measure.name} is {_value(seen)}, known to within half the margin "
-            f"of {_margin(rule)}, {after}."
-        )
-    if not seen.known or seen.below is None or seen.within is None or seen.half_width is None:
-        return None
-    above = max(1.0 - seen.below - seen.within, 0.0)
-    answers = {
-        f"worse than the reference by more than {rule.margin:g}": seen.below,
-        f"within {rule.margin:g} of the reference": seen.within,
-        f"better than the reference by more than {rule.margin:g}": above,
-    }
-    answer, certainty = max(answers.items(), key=lambda item: item[1])
-    if certainty < rule.answer_probability or seen.half_width > 0.5 or seen.difference is None:
+        differences = rest.format("no difference to it")
+        return f"Resolved: the control's {seen.measure.name} is {_value(seen)}; {differences}, {after}."
+    if not seen.known or seen.half_width is None or seen.half_width > 1.0 or seen.difference is None:
         return None
     return (
-        f"Resolved: the {seen.measure.name} is {answer} with probability {probability(certainty)} "
-        f"({rule.answer_probability:g} demanded), the difference {with_range(seen.difference)}, {after}."
+        f"Resolved: the {seen.measure.name} {_range(seen, seen.own)} differs from {seen.whose} by "
+        f"{with_range(seen.difference)}; {rest.format('that')}, {after}."
     )
 
 
-def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours) -> Decision:
+def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects) -> Decision:
     """Extend while the answer is open, hours are left and few others need them more; else finish."""
-    open_cause, state = _what_is_open(run, seen, sweep, left)
+    open_cause, state = _what_is_open(run, seen, sweep, prospects)
     reached = f"The budget is reached ({_spent(run, seen)})"
     if open_cause is None:
         return _decision(run, Action.FINISH, Cause.BUDGET_REACHED, f"{reached}; {state}.", seen.evidence)
@@ -189,15 +186,15 @@ def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours
     step = extension.step_fraction * run.planned.budget_gpu_hours
     most = extension.max_factor * run.planned.budget_gpu_hours
     granted = run.granted_gpu_hours + step
-    free = left.gpu_hours
+    free = prospects.free_gpu_hours
     if granted > most * (1.0 + ROUNDING):
         obstacle = f"no run gets more than {extension.max_factor:g} times its budget"
     elif free < step * (1.0 - ROUNDING):
         obstacle = (
             f"an extension takes {hours(step)} GPU-hours and the sweep has {hours(max(free, 0.0))} free"
         )
-    elif left.worthier >= max(int(_AT_ONCE * free / step), 1):
-        others = "another run" if left.worthier == 1 else f"{left.worthier} other runs"
+    elif prospects.worthier >= max(int(_AT_ONCE * free / step), 1):
+        others = "another run" if prospects.worthier == 1 else f"{prospects.worthier} other runs"
         obstacle = f"the sweep's {hours(free)} free GPU-hours say more of its question with {others}"
     else:
         reason = f"{reached}; {state}; extended by {hours(step)} of the sweep's {hours(free)} free GPU-hours."
@@ -206,20 +203,23 @@ def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours
     return _decision(run, Action.FINISH, Cause.NO_HOURS, reason, seen.evidence)
 
 
-def _what_is_open(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours) -> tuple[Cause | None, str]:
+def _what_is_open(
+    run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects
+) -> tuple[Cause | None, str]:
     """(cause for an extension or None, a clause on what is known)."""
     rule = sweep.rule
     if isinstance(sweep.question, Compare) and seen.own is not None:
         state = (
             f"its {seen.measure.name} is {_value(seen)}, and a step is expected to make the arm that is "
-            f"chosen better by {left.worth:.5f}"
+            f"chosen better by {prospects.worth:.5f}"
         )
-        return (Cause.QUESTION_OPEN if left.worth >= _LEAST_GAIN else None), state
+        return (Cause.QUESTION_OPEN if prospects.worth >= _LEAST_GAIN else None), state
     if not seen.fitted.identified:
         return Cause.QUESTION_OPEN, f"the ceiling is not identified: {_clause(seen.fitted.fit.why)}"
+    telling = (_LEAST_TAKEN * seen.measure.margin) ** 2
     if _is_protected(run, rule):
         state = f"the control's {seen.measure.name} is {_value(seen)}"
-        if left.worth < (_LEAST_TAKEN * seen.measure.margin) ** 2:
+        if prospects.worth < telling:
             return None, state
         return Cause.QUESTION_OPEN, f"{state}, and differences to it are open"
     if not seen.known or seen.below is None:
@@ -229,7 +229,7 @@ def _what_is_open(run: RunState, seen: Comparison, sweep: Sweep, left: FreeHours
     else:
         least = rule.extension.open_probability
         versus = _clause(_versus(seen, rule))
-        if least <= seen.below <= 1.0 - least:
+        if least <= seen.below <= 1.0 - least and prospects.worth >= telling:
             return Cause.QUESTION_OPEN, f"{versus}, so the question is open"
         known = None, versus
     gain = _gain_of_extension(run, seen, sweep)

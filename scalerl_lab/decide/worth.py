@@ -33,8 +33,9 @@ import numpy as np
 
 from scalerl_lab.config.sweep import Axis, Compare, Sweep
 from scalerl_lab.decide.quantity import Measure
-from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepFit, crossing, drawn_curves
+from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepFit, SweepRun, crossing, drawn_curves
 from scalerl_lab.fit.law import Floats
+from scalerl_lab.records import PlannedRun
 
 _LEAST_CROSSING = 0.05
 _FAR = 4.0
@@ -61,6 +62,41 @@ def worth_of(
         worth = partial(variance_taken, step_gpu_hours=step, answers=answers)
     each = {run_id: worth(found.runs[run_id]) if run_id in found.runs else 0.0 for run_id in run_ids}
     return dict(sorted(each.items(), key=lambda item: (-item[1], item[0])))
+
+
+def to_come(
+    found: SweepFit, runs: Sequence[SweepRun], planned: PlannedRun, sweep: Sweep, control: str
+) -> float | None:
+    """Standard deviation of what the rest of an arm's budget will change of its difference to the reference.
+
+    All seeds of the arm go on to the budget. Of a control that is the reference it is the largest change of
+    another arm's difference. None where nothing can be said.
+
+    Args:
+        found: the joint fit.
+        runs: of the sweep.
+        planned: a run of the arm.
+        sweep: the question.
+        control: name of the control's arm.
+    """
+    arm, budget = planned.arm, planned.budget_gpu_hours
+    measure = Measure(sweep.rule, budget)
+    seeds = [found.runs[run.run_id] for run in runs if run.arm == arm]
+    rests = [_seen_over(seed, budget - seed.points[-1].gpu_hours) for seed in seeds if seed.points]
+    seen = [rest for rest in rests if rest is not None]
+    if arm not in found.arms or not seen:
+        return None
+    own = measure.draws(found.arms[arm])
+    reference = measure.reference(arm, found.arms, control)
+    if reference is not None:
+        differences = [own - reference]
+    else:
+        differences = [measure.draws(other) - own for name, other in found.arms.items() if name != arm]
+    mean = np.mean([rest.mean for rest in seen], axis=0)
+    noise = sum(rest.noise for rest in seen) / len(seen) ** 2
+    variance = max(float(np.mean(mean**2)) + noise, _TINY)
+    moved = [abs(float(np.mean((d - d.mean()) * mean))) / math.sqrt(variance) for d in differences]
+    return max(moved, default=None)
 
 
 def regret_saved(fitted: FittedCurve, step_gpu_hours: float, arms: Floats) -> float:
@@ -109,8 +145,13 @@ class _Seen:
 
     mean: Floats
     """[K] of the draws, less their mean."""
-    variance: float
-    """Of the measurement: that of the draws and that of noise."""
+    noise: float
+    """Variance of the measurement's own noise."""
+
+    @property
+    def variance(self) -> float:
+        """Of the measurement: that of the draws and that of noise."""
+        return float(np.mean(self.mean**2)) + self.noise
 
 
 def _seen_over(fitted: FittedCurve, step_gpu_hours: float) -> _Seen | None:
@@ -125,7 +166,7 @@ def _seen_over(fitted: FittedCurve, step_gpu_hours: float) -> _Seen | None:
     mean = curves.mean(axis=1)
     noise = float(np.mean(fitted.draws.sigma**2)) / num
     mean = mean - mean.mean()
-    return _Seen(mean, float(np.mean(mean**2)) + noise)
+    return _Seen(mean, noise)
 
 
 def open_answers(

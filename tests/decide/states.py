@@ -12,7 +12,7 @@ import numpy as np
 from scalerl_lab.config.profile import FlopsMeter
 from scalerl_lab.config.recipe import ChainArithmetic, Evaluation, LlamaModel, Recipe
 from scalerl_lab.config.sweep import Arm, Budget, LeaveOneOut, Rule, Sweep
-from scalerl_lab.decide import FreeHours, decide
+from scalerl_lab.decide import Prospects, decide
 from scalerl_lab.fit import ArmDraws, FittedCurve, PooledCeiling, fit_curve, interval_of
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.records import (
@@ -150,9 +150,10 @@ def decide_on(
     sweep: Sweep,
     free_gpu_hours: float,
     worthier: int = 0,
+    worth: float = 1.0,
 ) -> Decision:
     """The decision where the arm's ceiling is that of the run and its siblings."""
     found = {run.planned.arm: arm_of([fitted, *siblings], 1), "control": arm_of(controls, 2)}
     arms = {name: arm for name, arm in found.items() if arm is not None}
-    free = FreeHours(free_gpu_hours, worthier)
-    return decide(run, fitted, arms, control="control", sweep=sweep, free=free)
+    prospects = Prospects(free_gpu_hours, worthier, worth)
+    return decide(run, fitted, arms, control="control", sweep=sweep, prospects=prospects)

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scalerl_lab.config.sweep import Rule
-from scalerl_lab.decide import FreeHours, decide
+from scalerl_lab.config.sweep import Rule, Sweep
+from scalerl_lab.decide import Prospects, decide
 from scalerl_lab.decide.compare import compare
 from scalerl_lab.decide.quantity import Measure
 from scalerl_lab.fit import ArmDraws, PooledCeiling
-from scalerl_lab.records import Action, Cause, Role
+from scalerl_lab.records import Action, Cause, Decision, Role
 from tests.decide.states import BUDGET, NORMAL, curve_points, fit_with, run_state, sweep
 
 RUNNING = run_state(curve_points(8000.0))
-FREE = FreeHours(0.0)
+FREE = Prospects(0.0)
 
 
 def arm(ceiling: float, sd: float = 0.0, *, B: float = 2.0, midpoint: float = 2000.0) -> PooledCeiling:
@@ -85,20 +85,20 @@ def test_a_level_is_a_reference_without_error() -> None:
 def test_the_control_can_be_killed_where_the_reference_is_the_best_arm() -> None:
     arms = {"control": arm(0.50, 0.002), "reverted": arm(0.60, 0.002)}
     state = run_state(curve_points(8000.0), role=Role.CONTROL, arm="control")
-    protected = decide(state, fit_with(0.5), arms, control="control", sweep=sweep(), free=FREE)
+    protected = decide(state, fit_with(0.5), arms, control="control", sweep=sweep(), prospects=FREE)
     assert (protected.action, protected.cause) == (Action.CONTINUE, Cause.IS_CONTROL)
     best = sweep(reference={"type": "best"})
-    found = decide(state, fit_with(0.5), arms, control="control", sweep=best, free=FREE)
+    found = decide(state, fit_with(0.5), arms, control="control", sweep=best, prospects=FREE)
     assert (found.action, found.cause) == (Action.KILL, Cause.CEILING_BELOW)
     assert "lies below the best other arm's 0.600 [0.597, 0.603] by more than 0.02" in found.reason
-    kept = decide(RUNNING, fit_with(0.6), arms, control="control", sweep=best, free=FREE)
+    kept = decide(RUNNING, fit_with(0.6), arms, control="control", sweep=best, prospects=FREE)
     assert kept.action is Action.CONTINUE
 
 
 def test_a_slow_arm_is_killed_by_its_hours() -> None:
     by_hours = sweep(quantity={"type": "gpu_hours", "pass_rate": 0.55}, margin=0.2)
     arms = {"control": arm(0.61), "reverted": arm(0.61, midpoint=3000.0)}
-    found = decide(RUNNING, fit_with(0.61), arms, control="control", sweep=by_hours, free=FREE)
+    found = decide(RUNNING, fit_with(0.61), arms, control="control", sweep=by_hours, prospects=FREE)
     assert found.action is Action.KILL
     # (0.21 / 0.15 - 1)^(-1/2) = 1.5811 midpoints.
     assert found.reason.startswith(
@@ -107,44 +107,64 @@ def test_a_slow_arm_is_killed_by_its_hours() -> None:
     )
     tied = {"control": arm(0.61), "reverted": arm(0.61, midpoint=2300.0)}
     assert (
-        decide(RUNNING, fit_with(0.61), tied, control="control", sweep=by_hours, free=FREE).action
+        decide(RUNNING, fit_with(0.61), tied, control="control", sweep=by_hours, prospects=FREE).action
         is Action.CONTINUE
     )
 
 
 @pytest.mark.parametrize(
-    ("ceiling", "sd", "cause", "words"),
+    ("ceiling", "sd", "to_come", "cause", "words"),
     [
-        (0.605, 0.006, Cause.RESOLVED, "within 0.02 of the reference with probability 0.99"),
-        (0.650, 0.006, Cause.RESOLVED, "better than the reference by more than 0.02 with probability > 0.99"),
-        # Phi((0.59 - 0.587) / 0.006) = 0.69: which answer it is remains open.
-        (0.593, 0.006, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
-        # The answer is all but sure, the difference itself is not known to half the margin.
-        (0.700, 0.020, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
+        # 1.2816 * 0.0015 = 0.096 margins to come; the control is known, so the difference is that of the arm.
+        (
+            0.605,
+            0.006,
+            0.0015,
+            Cause.RESOLVED,
+            "differs from the control's by -0.005 [-0.013, 0.003]; the rest",
+        ),
+        (
+            0.650,
+            0.015,
+            0.0015,
+            Cause.RESOLVED,
+            "would move that by 0.10 margins (0.125 allowed), after 8,000",
+        ),
+        # 1.2816 * 0.002 = 0.128 margins.
+        (0.605, 0.006, 0.0020, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
+        # 1.2816 * 0.016: more than a margin to either side.
+        (0.650, 0.016, 0.0015, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
+        (0.605, 0.006, None, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
+        # A kill goes before.
+        (0.500, 0.006, 0.0015, Cause.CEILING_BELOW, "with probability > 0.999"),
     ],
 )
-def test_a_run_whose_answer_is_known_ends(ceiling: float, sd: float, cause: Cause, words: str) -> None:
-    arms = {"control": arm(0.61), "reverted": arm(ceiling, sd)}
-    stopping = sweep(stop_resolved=True)
-    found = decide(RUNNING, fit_with(ceiling, sd), arms, control="control", sweep=stopping, free=FREE)
+def test_a_run_whose_answer_is_known_ends(
+    ceiling: float, sd: float, to_come: float | None, cause: Cause, words: str
+) -> None:
+    arms, prospects = {"control": arm(0.61), "reverted": arm(ceiling, sd)}, Prospects(0.0, to_come=to_come)
+
+    def decided(asked: Sweep) -> Decision:
+        fit = fit_with(ceiling, sd)
+        return decide(RUNNING, fit, arms, control="control", sweep=asked, prospects=prospects)
+
+    found = decided(sweep(stop_resolved=True))
     assert found.cause is cause, found.reason
-    assert found.action is (Action.FINISH if cause is Cause.RESOLVED else Action.CONTINUE)
+    ends = {Cause.RESOLVED: Action.FINISH, Cause.CEILING_BELOW: Action.KILL}
+    assert found.action is ends.get(cause, Action.CONTINUE)
     assert words in found.reason
-    without = decide(RUNNING, fit_with(ceiling, sd), arms, control="control", sweep=sweep(), free=FREE)
-    assert without.action is Action.CONTINUE
+    assert decided(sweep()).cause is not Cause.RESOLVED
 
 
-def test_the_control_ends_when_its_own_ceiling_is_known() -> None:
-    stopping = sweep(stop_resolved=True)
+def test_the_control_ends_when_its_rest_moves_no_difference() -> None:
     state = run_state(curve_points(8000.0), role=Role.CONTROL, arm="control")
-    # 80 % intervals of 2 x 1.2816 sd: 0.018 and 0.023 wide, where 0.02 is allowed.
-    for sd, action in ((0.007, Action.FINISH), (0.009, Action.CONTINUE)):
+    for to_come, action in ((0.0015, Action.FINISH), (0.0020, Action.CONTINUE), (None, Action.CONTINUE)):
         found = decide(
             state,
-            fit_with(0.61, sd),
-            {"control": arm(0.61, sd)},
+            fit_with(0.61, 0.007),
+            {"control": arm(0.61, 0.007)},
             control="control",
-            sweep=stopping,
-            free=FREE,
+            sweep=sweep(stop_resolved=True),
+            prospects=Prospects(0.0, to_come=to_come),
         )
         assert found.action is action, found.reason

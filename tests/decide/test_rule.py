@@ -191,12 +191,15 @@ def test_what_is_not_identified_at_the_budget_is_extended(role: Role) -> None:
     assert "the ceiling is not identified: the window ends at 1.2 midpoints" in decision.reason
 
 
-def test_a_control_that_is_known_is_not_extended() -> None:
-    decision = decide_on(
-        run_state(AT_BUDGET, role=Role.CONTROL), GOOD, [], CONTROLS, sweep=sweep(), free_gpu_hours=1e9
-    )
-    assert (decision.action, decision.cause) == (Action.FINISH, Cause.BUDGET_REACHED)
-    assert "the control's ceiling is 0.800" in decision.reason
+def test_a_control_is_extended_where_that_tells_something_of_the_arms() -> None:
+    state = run_state(AT_BUDGET, role=Role.CONTROL)
+    # A tenth of the margin of 0.02 as a standard deviation: 0.002^2.
+    known = decide_on(state, GOOD, [], CONTROLS, sweep=sweep(), free_gpu_hours=1e9, worth=3.9e-6)
+    assert (known.action, known.cause) == (Action.FINISH, Cause.BUDGET_REACHED)
+    assert "the control's ceiling is 0.800" in known.reason
+    told = decide_on(state, GOOD, [], CONTROLS, sweep=sweep(), free_gpu_hours=1e9, worth=4.1e-6)
+    assert (told.action, told.cause) == (Action.EXTEND, Cause.QUESTION_OPEN)
+    assert "and differences to it are open; extended by 2,000" in told.reason
 
 
 def test_a_gain_above_the_margin_is_worth_an_extension() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from scalerl_lab.decide import FreeHours, decide, find_divergence
+from scalerl_lab.decide import Prospects, decide, find_divergence
 from scalerl_lab.fit import SweepRun, fit_sweep
 from scalerl_lab.records import Action, Cause, EvalPoint, Role
 from tests.decide.states import BUDGET, run_state, sweep
@@ -63,7 +63,12 @@ def killed_in_a_sweep(rng: np.random.Generator) -> dict[str, tuple[Cause, float]
             arm = _arm(name)
             state = run_state(points, role=Role.CONTROL if arm == "control" else Role.ARM, arm=arm)
             decision = decide(
-                state, found.runs[name], found.arms, control="control", sweep=sweep(), free=FreeHours(0.0)
+                state,
+                found.runs[name],
+                found.arms,
+                control="control",
+                sweep=sweep(),
+                prospects=Prospects(0.0),
             )
             if decision.action is Action.KILL:
                 killed[name] = (decision.cause, decision.gpu_hours / BUDGET)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from scalerl_lab.config.sweep import Compare, Sweep
-from scalerl_lab.decide import FreeHours, decide
-from scalerl_lab.decide.worth import open_answers, regret_saved, variance_taken, worth_of
-from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepFit
+from scalerl_lab.decide import Prospects, decide
+from scalerl_lab.decide.worth import open_answers, regret_saved, to_come, variance_taken, worth_of
+from scalerl_lab.fit import ArmDraws, FittedCurve, PooledCeiling, SweepFit, SweepRun
 from scalerl_lab.fit.law import Floats
-from scalerl_lab.records import Action, Cause, Decision, EvalPoint
-from tests.decide.states import BUDGET, curve_points, fit_with, run_state, sweep
+from scalerl_lab.records import Action, Cause, Decision, EvalPoint, Role
+from tests.decide.states import BUDGET, curve_points, decide_on, fit_with, run_state, sweep
 from tests.decide.test_quantity import arm
 
 
@@ -37,6 +37,10 @@ class Known:
 
 def fitted(level: Floats, sigma: float) -> FittedCurve:
     return cast(FittedCurve, Known(level, sigma))
+
+
+def fitted_at(level: Floats, sigma: float, points: tuple[EvalPoint, ...]) -> FittedCurve:
+    return cast(FittedCurve, Known(level, sigma, points))
 
 
 def comparison(*recipes: str) -> Sweep:
@@ -143,17 +147,47 @@ def test_hours_go_to_the_worthier_first() -> None:
     arms = {"control": arm(0.61), "reverted": arm(0.59, 0.02)}
     fit = fit_with(0.59, 0.02)
 
-    def decided(free: FreeHours) -> tuple[Action, str]:
-        found = decide(state, fit, arms, control="control", sweep=sweep(), free=free)
+    def decided(free: Prospects) -> tuple[Action, str]:
+        found = decide(state, fit, arms, control="control", sweep=sweep(), prospects=free)
         return found.action, found.reason
 
     # A step is 2,000; a quarter of the free hours is out at a time.
-    assert decided(FreeHours(2000.0))[0] is Action.EXTEND
-    assert decided(FreeHours(16000.0, worthier=1))[0] is Action.EXTEND
-    action, reason = decided(FreeHours(15999.0, worthier=1))
+    assert decided(Prospects(2000.0, worth=1.0))[0] is Action.EXTEND
+    assert decided(Prospects(16000.0, worthier=1, worth=1.0))[0] is Action.EXTEND
+    action, reason = decided(Prospects(15999.0, worthier=1, worth=1.0))
     assert action is Action.FINISH
     assert reason.endswith("but the sweep's 15,999 free GPU-hours say more of its question with another run.")
-    assert decided(FreeHours(23999.0, worthier=2))[1].endswith("with 2 other runs.")
+    assert decided(Prospects(23999.0, worthier=2, worth=1.0))[1].endswith("with 2 other runs.")
+
+
+def test_a_step_that_tells_little_is_not_made() -> None:
+    # A tenth of the margin of 0.02 as a standard deviation: 0.002^2.
+    open_arm = fit_with(0.78, 0.02)
+    state = run_state(curve_points(BUDGET))
+    controls = [fit_with(0.80, 0.001)]
+    for worth, action in ((4.1e-6, Action.EXTEND), (3.9e-6, Action.FINISH)):
+        found = decide_on(state, open_arm, [], controls, sweep=sweep(), free_gpu_hours=1e9, worth=worth)
+        assert found.action is action, found.reason
+
+
+def test_what_is_to_come_is_what_normal_theory_says() -> None:
+    # The arm's ceiling has a standard deviation of 0.02, the control's none; the rest is 8 points of 0.05.
+    rng = np.random.default_rng(0)
+    level = rng.normal(0.60, 0.02, 200_000)
+    arms = {
+        name: PooledCeiling(ArmDraws(draws, draws, draws + 2.0, draws + 2000.0), 1, True)
+        for name, draws in {"control": np.full(level.size, 0.61), "reverted": level}.items()
+    }
+    points = curve_points(8000.0, num=9)
+    runs = {"reverted-0": fitted_at(level, 0.05, points), "control-0": fitted_at(level * 0.0, 0.05, points)}
+    found = SweepFit(runs, arms)
+    own = [SweepRun("reverted-0", "reverted", points), SweepRun("control-0", "control", points)]
+    state = run_state(points)
+    exact = 0.02**2 / np.sqrt(0.02**2 + 0.05**2 / 8.0)
+    assert to_come(found, own, state.planned, sweep(), "control") == pytest.approx(exact, rel=0.02)
+    control = run_state(points, role=Role.CONTROL, arm="control")
+    # It is level by all draws: its rest tells nothing.
+    assert to_come(found, own, control.planned, sweep(), "control") == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_comparison_goes_on_while_a_step_is_expected_to_save_regret() -> None:
@@ -161,9 +195,11 @@ def test_a_comparison_goes_on_while_a_step_is_expected_to_save_regret() -> None:
     arms = {"control": arm(0.61), "reverted": arm(0.50, 0.002)}
 
     def decided(saved: float) -> Decision:
-        free = FreeHours(4000.0, worth=saved)
+        free = Prospects(4000.0, worth=saved)
         fit = fit_with(0.50, 0.002)
-        return decide(state, fit, arms, control="control", sweep=comparison("control", "reverted"), free=free)
+        return decide(
+            state, fit, arms, control="control", sweep=comparison("control", "reverted"), prospects=free
+        )
 
     assert (decided(3e-5).action, decided(3e-5).cause) == (Action.EXTEND, Cause.QUESTION_OPEN)
     assert "a step is expected to make the arm that is chosen better by 0.00003" in decided(3e-5).reason
