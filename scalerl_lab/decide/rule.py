@@ -213,7 +213,11 @@ def _what_is_open(
             f"its {seen.measure.name} is {_value(seen)}, and a step is expected to make the arm that is "
             f"chosen better by {prospects.worth:.5f}"
         )
-        return (Cause.QUESTION_OPEN if prospects.worth >= _LEAST_GAIN else None), state
+        # Up to its budget a run has its share unless it is clearly worse; beyond, it must be worth it.
+        below_budget = run.gpu_hours < run.planned.budget_gpu_hours * (1.0 - ROUNDING)
+        may_be_best = below_budget and (seen.below is None or seen.below < rule.kill_probability)
+        is_open = may_be_best or prospects.worth >= _LEAST_GAIN
+        return (Cause.QUESTION_OPEN if is_open else None), state
     if not seen.fitted.identified:
         return Cause.QUESTION_OPEN, f"the ceiling is not identified: {_clause(seen.fitted.fit.why)}"
     telling = (_LEAST_TAKEN * seen.measure.margin) ** 2

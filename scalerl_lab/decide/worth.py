@@ -41,6 +41,8 @@ _LEAST_CROSSING = 0.05
 _FAR = 4.0
 """Times the budget up to which a crossing is looked for."""
 _TINY = 1e-30
+_NOTHING = 1e-9
+"""What is worth less is rounding, of regret and of variance."""
 _STEPS = (1, 2, 4, 8)
 """How many steps ahead a comparison looks."""
 _Z = np.linspace(-6.0, 6.0, 241)
@@ -50,7 +52,11 @@ _WEIGHT = np.exp(-0.5 * _Z**2) / np.exp(-0.5 * _Z**2).sum()
 def worth_of(
     found: SweepFit, run_ids: Sequence[str], sweep: Sweep, control: str, budget_gpu_hours: float
 ) -> dict[str, float]:
-    """What the next extension of each run is worth, in falling order, those alike in the order of ids."""
+    """What the next extension of each run is worth, in falling order.
+
+    Runs of which nothing can be said yet, and those that are worth nothing, come in the order of their level:
+    the forecast at the budget, or the last value. What is alike comes in the order of ids.
+    """
     step = sweep.rule.extension.step_fraction * budget_gpu_hours
     worth: Callable[[FittedCurve], float]
     if isinstance(sweep.question, Compare):
@@ -60,8 +66,20 @@ def worth_of(
     else:
         answers = open_answers(found.arms, sweep, control, budget_gpu_hours)
         worth = partial(variance_taken, step_gpu_hours=step, answers=answers)
-    each = {run_id: worth(found.runs[run_id]) if run_id in found.runs else 0.0 for run_id in run_ids}
-    return dict(sorted(each.items(), key=lambda item: (-item[1], item[0])))
+    ranks = {}
+    for run_id in run_ids:
+        fitted = found.runs.get(run_id)
+        gain = worth(fitted) if fitted is not None else 0.0
+        ranks[run_id] = (gain if gain > _NOTHING else 0.0, _level(fitted, budget_gpu_hours))
+    order = sorted(ranks, key=lambda run_id: (-ranks[run_id][0], -ranks[run_id][1], run_id))
+    return {run_id: ranks[run_id][0] for run_id in order}
+
+
+def _level(fitted: FittedCurve | None, gpu_hours: float) -> float:
+    forecast = fitted.forecast(gpu_hours) if fitted is not None else None
+    if forecast is not None:
+        return forecast.pass_rate.median
+    return fitted.points[-1].pass_rate if fitted is not None and fitted.points else -math.inf
 
 
 def to_come(

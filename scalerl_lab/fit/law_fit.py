@@ -79,10 +79,16 @@ def fit_posterior(curve: Curve, *, limits: Limits | None = None) -> LawFit:
     """
     limits = limits or Limits()
     if curve.value.size == 0:
-        return LawFit(curve, FitStatus.TOO_FEW_POINTS, too_few(0, limits) or "", None, None, None)
+        return unfitted(curve, limits)
     problem, axes = ready(curve)
     draws = draw_posterior(problem, axes)
     return judged(curve, problem, draws, limits)
+
+
+def unfitted(curve: Curve, limits: Limits) -> LawFit:
+    """The fit of a curve with too few points for one."""
+    why = too_few(curve.value.size, limits) or ""
+    return LawFit(curve, FitStatus.TOO_FEW_POINTS, why, None, None, None)
 
 
 def judged(curve: Curve, problem: Problem, draws: Draws, limits: Limits) -> LawFit:

@@ -20,13 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from scalerl_lab.fit.curve import Curve
-from scalerl_lab.fit.identify import Limits, too_few
+from scalerl_lab.fit.identify import Limits
 from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
-from scalerl_lab.fit.law_fit import LawFit, judged, ready
+from scalerl_lab.fit.law_fit import LawFit, judged, ready, unfitted
 from scalerl_lab.fit.population import Unit
 from scalerl_lab.fit.shared_noise import share_noise
 from scalerl_lab.fit.shared_shape import share_shape
-from scalerl_lab.records import FitStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,7 @@ def fit_siblings(
     seen = sorted(
         (i for i, curve in enumerate(curves) if curve.value.size), key=lambda i: (*_rank(curves[i]), names[i])
     )
-    fits = [
-        LawFit(curve, FitStatus.TOO_FEW_POINTS, too_few(0, limits) or "", None, None, None)
-        for curve in curves
-    ]
+    fits = [unfitted(curve, limits) for curve in curves]
     if not seen:
         return Siblings(tuple(fits), {})
     labels = list(dict.fromkeys(names[i] for i in seen))

@@ -12,10 +12,11 @@ from scalerl_lab.config.sweep import Rule
 from scalerl_lab.fit.courses import ArmDraws, Lines
 from scalerl_lab.fit.fitted import FittedCurve, fit_curve, fitted_curve, limits_of
 from scalerl_lab.fit.law import Floats
+from scalerl_lab.fit.law_fit import unfitted
 from scalerl_lab.fit.pool import PooledCeiling
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.fit.siblings import fit_siblings
-from scalerl_lab.fit.window import PASS_RATES, curve_of
+from scalerl_lab.fit.window import PASS_RATES, curve_of, num_in_window
 from scalerl_lab.records import EvalPoint
 
 
@@ -41,7 +42,7 @@ class SweepFit:
 def fit_sweep(
     runs: Sequence[SweepRun], *, fit_start_gpu_hours: float, rule: Rule, apart: Collection[str] = ()
 ) -> SweepFit:
-    """The joint posterior of a sweep's runs.
+    """The joint posterior of a sweep's runs; those with too few points for a fit take no part.
 
     Args:
         runs: of one sweep, in any order: the order changes nothing.
@@ -50,13 +51,21 @@ def fit_sweep(
         apart: ids of runs that are fitted alone and say nothing of their arm: those that diverged.
     """
     left_out = frozenset(apart)
-    joint = sorted((r for r in runs if r.run_id not in left_out), key=lambda r: (r.arm, r.run_id))
+    limits = limits_of(rule)
+    joint: list[SweepRun] = []
+    young: list[SweepRun] = []
+    for run in sorted((r for r in runs if r.run_id not in left_out), key=lambda r: (r.arm, r.run_id)):
+        enough = num_in_window(run.points, fit_start_gpu_hours) >= limits.min_points
+        (joint if enough else young).append(run)
     found = fit_siblings(
         [curve_of(run.run_id, run.points, fit_start_gpu_hours) for run in joint],
         [run.arm for run in joint],
-        limits=limits_of(rule),
+        limits=limits,
     )
     fits = {run.run_id: fitted_curve(law, run.points) for run, law in zip(joint, found.fits, strict=True)}
+    for run in young:
+        no_fit = unfitted(curve_of(run.run_id, run.points, fit_start_gpu_hours), limits)
+        fits[run.run_id] = fitted_curve(no_fit, run.points)
     by_arm: defaultdict[str, list[FittedCurve]] = defaultdict(list)
     for run in joint:
         by_arm[run.arm].append(fits[run.run_id])

@@ -31,6 +31,9 @@ class Known:
     def draws(self) -> Any:
         return type("Drawn", (), {"sigma": np.full(self.level.size, self.sigma)})
 
+    def forecast(self, gpu_hours: float) -> None:
+        return None
+
     def curves(self, gpu_hours: Floats) -> Floats:
         return np.repeat(self.level[:, None], np.size(gpu_hours), axis=1)
 

@@ -23,6 +23,7 @@ from scalerl_lab.records import (
     Cause,
     EndReason,
     ProgressView,
+    Role,
     RunSpec,
     RunState,
     RunStatus,
@@ -348,21 +349,33 @@ def test_hours_that_a_killed_run_left_extend_a_run_that_had_finished(tmp_path: P
         },
     }
     extension = {"max_factor": 1.125, "open_probability": 0.01}
-    bench = Bench(tmp_path, sweep(question=question, rule={"extension": extension}))
+    # By so small a margin an eighth more still tells something.
+    rule = {"extension": extension, "margin": 0.005}
+    bench = Bench(tmp_path, sweep(question=question, rule=rule, budget={"run_gpu_hours": 8000}))
     bench.slots = 1
 
     def ceilings(spec: RunSpec) -> float:
         # Below the control by the margin exactly: that question stays open.
-        return 0.68 if spec.recipe.zero_variance == "keep" else ceiling(spec)
+        return 0.695 if spec.recipe.zero_variance == "keep" else ceiling(spec)
 
     runs = bench.drive(FakeTrainer(ceilings))
     assert runs["low:0"].status is RunStatus.KILLED
-    early = runs["early:0"]
-    rows = bench.store.decisions(bench.plan.sweep_id, early.planned.run_id)
-    actions = [row.decision.action for row in rows if row.decision.action is not Action.CONTINUE]
+    rows = [
+        row.decision
+        for row in bench.store.decisions(bench.plan.sweep_id)
+        if row.decision.action is not Action.CONTINUE
+    ]
+    # The control's next hours tell most: of the difference, and of no other run's more.
+    (extended,) = [one for one in rows if one.action is Action.EXTEND]
+    run = next(run for run in runs.values() if run.planned.run_id == extended.run_id)
+    assert run.planned.role is Role.CONTROL
+    actions = [one.action for one in rows if one.run_id == extended.run_id]
     assert actions == [Action.FINISH, Action.EXTEND, Action.FINISH]
-    assert early.gpu_hours == early.granted_gpu_hours == 18000
-    assert early.status is RunStatus.FINISHED
+    assert run.gpu_hours == run.granted_gpu_hours == 9000
+    assert run.status is RunStatus.FINISHED
+    # The arm's question was open too, but there were hours for one step.
+    (early,) = {one.cause for one in rows if one.run_id == runs["early:0"].planned.run_id}
+    assert early is Cause.NO_HOURS
 
 
 def test_a_run_that_another_driver_finishes_ends_the_waiting(bench: Bench) -> None:
