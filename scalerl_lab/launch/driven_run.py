@@ -13,6 +13,7 @@ from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
+    Cause,
     Fit,
     FitStatus,
     ProgressRow,
@@ -81,6 +82,12 @@ class DrivenRun:
     def ending(self) -> bool:
         """Whether the last word is that it is finished; a point that comes after changes nothing."""
         return self.state.last_decision is not None and self.state.last_decision.action is Action.FINISH
+
+    @property
+    def last_word(self) -> tuple[int, Action, Cause] | None:
+        """What its last decision says, and at which step."""
+        last = self.state.last_decision
+        return None if last is None else (last.step, last.action, last.cause)
 
     @property
     def used_its_grant(self) -> bool:

@@ -300,14 +300,17 @@ class Driver:
         extra = decision.granted_gpu_hours - run.state.granted_gpu_hours
         if decision.action is Action.EXTEND and not self._ledger.covers(extra + self._kept_back):
             # Another run was given these hours meanwhile: the next turn asks again, with what is left.
+            run.judge_again = True
             return
+        told = run.last_word
         run.fit = analysis.fit
         fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
         decision_id = self.store.record_decision(self.plan.sweep_id, decision, fit_id)
         if run.over and decision.action is Action.FINISH:
             self.store.mark_acted(decision_id)
         self._refresh(run)
-        if decision.action is not Action.CONTINUE or decision.cause is Cause.PINNED:
+        says = decision.action is not Action.CONTINUE or decision.cause is Cause.PINNED
+        if says and run.last_word != told:
             self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
 
     def _settle(self, run: DrivenRun) -> None:

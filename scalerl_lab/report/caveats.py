@@ -56,7 +56,7 @@ def _seeds(view: SweepView, found: Ceilings) -> tuple[str, str] | None:
     return (
         f"{num(len(single), 'arm')} with a single seed",
         f"Their spread from seed to seed is taken from the control's {num(len(view.control), 'seed')} and a "
-        "prior, not measured. Nothing corrects for the number of looks.",
+        "prior, not measured.",
     )
 
 
