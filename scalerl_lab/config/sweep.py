@@ -219,7 +219,7 @@ class Extension(Strict):
     step_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.125
     """Each extension adds this share of the run's budget."""
     max_factor: Annotated[float, Field(ge=1.0)] = 1.25
-    """A run never gets more than this multiple of its budget; 1 switches extension off."""
+    """A run never gets more than this multiple of its budget."""
     open_probability: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.2
     """The question is open while both answers (below the control by the margin, or not) keep it."""
 
@@ -295,9 +295,10 @@ class Rule(Strict):
     looks: for an arm that is not worse the odds of being worse are a martingale, so they ever reach k with a
     probability of at most 1/k times the odds it began with, which are below 1 (Ville's inequality)."""
     answer_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """With which an answer counts as known in reports, and where ``stop_resolved`` is on."""
+    """With which an answer counts as known in reports."""
     stop_resolved: bool = False
-    """Whether a run ends once its answer is known to within the margin, either way."""
+    """Whether a run ends once its difference to the reference is known to a margin to either side (80 %) and
+    the rest of its budget is expected to change it by at most an eighth of one."""
     min_points: PositiveInt = 6
     min_window_midpoints: PositiveFloat = 2.0
     """A ceiling is not identified until the window reaches this many midpoints (half of the gain)."""

@@ -6,6 +6,7 @@
     looks.py       when a run is looked at together with its whole sweep
     quantity.py    ``Measure``: what arms are compared by (ceiling, pass rate, GPU-hours), and with what
     compare.py     the run's arm against the reference: the numbers that a decision rests on
+    extension.py   which runs may be given more compute, and by how much at a time
     worth.py       what the next GPU-hours of a run would say about the sweep's question
     ledger.py      ``Ledger``: the sweep's budget in GPU-hours; what was used, saved and lost, what is free
     orders.py      what people may order, when it is allowed, and what follows from it
@@ -16,8 +17,9 @@
     conclude.py    what a replayed sweep says in the end: differences, and which arm to take
     wording.py     compute, intervals and probabilities as parts of a sentence
 
-The order is fixed: divergence, then the forecast, then the grant; else the run goes on. A control that is
-the reference is never killed for its forecast, and nobody is while a ceiling is not identified.
+The order is fixed: divergence, then the forecast up to the run's budget, then the grant; else the run goes
+on. A control that is the reference is never killed for its forecast, and nobody is while a ceiling is not
+identified.
 
 To add a rule: a function in a file of its own that returns what it found or None, its row in
 ``Cause``, and its place in ``decide``. Everything here is pure: no store, no clock, no
@@ -27,8 +29,9 @@ randomness, nothing acted on; the same facts give the same decision.
 from scalerl_lab.decide.analysis import Analysis, AnalysisJob, analyse, fit_together
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import Diverged, find_divergence
+from scalerl_lab.decide.extension import Step, is_rival, may_be_extended, next_step
 from scalerl_lab.decide.ledger import Account, Hours, Ledger, account_of, ledger_of
-from scalerl_lab.decide.looks import LOOK_FRACTION, is_look_due, look_gpu_hours, wants_hours
+from scalerl_lab.decide.looks import is_look_due
 from scalerl_lab.decide.orders import (
     InForce,
     check_order,
@@ -40,7 +43,6 @@ from scalerl_lab.decide.orders import (
 from scalerl_lab.decide.rule import Prospects, decide, decide_ended
 
 __all__ = [
-    "LOOK_FRACTION",
     "Account",
     "Analysis",
     "AnalysisJob",
@@ -50,6 +52,7 @@ __all__ = [
     "InForce",
     "Ledger",
     "Prospects",
+    "Step",
     "account_of",
     "analyse",
     "check_order",
@@ -61,9 +64,10 @@ __all__ = [
     "fit_together",
     "in_force",
     "is_look_due",
+    "is_rival",
     "ledger_of",
-    "look_gpu_hours",
+    "may_be_extended",
+    "next_step",
     "raised_cap",
     "under_pin",
-    "wants_hours",
 ]

@@ -8,9 +8,10 @@ from functools import lru_cache
 
 from scalerl_lab.config.sweep import Rule, Sweep
 from scalerl_lab.decide.divergence import find_divergence
+from scalerl_lab.decide.extension import Step, next_step
 from scalerl_lab.decide.looks import at_grant
 from scalerl_lab.decide.rule import Prospects, decide
-from scalerl_lab.decide.worth import to_come, worth_of
+from scalerl_lab.decide.worth import Ranked, rank, to_come
 from scalerl_lab.fit import FittedCurve, SweepFit, SweepRun, fit_curve, fit_sweep
 from scalerl_lab.records import Decision, EvalPoint, Fit, Forecast, RunState
 
@@ -26,8 +27,8 @@ class AnalysisJob:
     control: str
     """Name of the control's arm."""
     free_gpu_hours: float
-    rivals: tuple[str, ...] = ()
-    """Ids of other runs that may still be extended: those of which a step says more come first."""
+    rivals: tuple[Step, ...] = ()
+    """Next steps of other runs that may ask for hours (``is_rival``): those that say more come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,17 @@ def _swept(runs: tuple[SweepRun, ...], fit_start_gpu_hours: float, rule_json: st
     return fit_sweep(runs, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule, apart=apart)
 
 
+@lru_cache(maxsize=8)
+def _ranked(runs: tuple[SweepRun, ...], steps: tuple[Step, ...], sweep_json: str, control: str) -> Ranked:
+    """Once for all runs that are asked about at one moment."""
+    sweep = Sweep.model_validate_json(sweep_json)
+    return rank(fit_together(runs, sweep), steps, sweep, control)
+
+
+def _in_order(runs: Sequence[SweepRun]) -> tuple[SweepRun, ...]:
+    return tuple(sorted(runs, key=lambda run: run.run_id))
+
+
 def _of_fits(rule: Rule) -> str:
     """What fits depend on: rules that differ otherwise share them."""
     return rule.model_dump_json(
@@ -59,8 +71,7 @@ def _fit_alone(run_id: str, points: tuple[EvalPoint, ...], sweep: Sweep) -> Fitt
 
 def fit_together(runs: Sequence[SweepRun], sweep: Sweep) -> SweepFit:
     """Fit a sweep's runs together, the diverged ones apart; the same points once per process."""
-    ordered = tuple(sorted(runs, key=lambda run: run.run_id))
-    return _swept(ordered, sweep.fit_start_gpu_hours, _of_fits(sweep.rule))
+    return _swept(_in_order(runs), sweep.fit_start_gpu_hours, _of_fits(sweep.rule))
 
 
 def analyse(job: AnalysisJob) -> Analysis:
@@ -74,9 +85,10 @@ def analyse(job: AnalysisJob) -> Analysis:
         found = fit_together(job.runs, sweep)
         fitted = found.runs[run.planned.run_id]
         if at_grant(run):
-            own = run.planned.run_id
-            worth = worth_of(found, (own, *job.rivals), sweep, job.control, run.planned.budget_gpu_hours)
-            prospects = Prospects(job.free_gpu_hours, list(worth).index(own), worth[own])
+            own = Step(run.planned.run_id, next_step(run, sweep))
+            every = tuple(sorted({own, *job.rivals}, key=lambda step: step.run_id))
+            ranked = _ranked(_in_order(job.runs), every, sweep.model_dump_json(), job.control)
+            prospects = Prospects(job.free_gpu_hours, ranked.num_before(own.run_id), ranked.worth[own.run_id])
         elif sweep.rule.stop_resolved:
             changes = to_come(found, job.runs, run.planned, sweep, job.control)
             prospects = Prospects(job.free_gpu_hours, to_come=changes)

@@ -29,8 +29,6 @@ class Comparison:
     """The arm's quantity less the reference's; of GPU-hours the share of them that the arm saves."""
     below: float | None
     """P(the arm is worse than the reference by more than the margin)."""
-    within: float | None
-    """P(the two differ by at most the margin)."""
     half_width: float | None
     """Half of the 80 % interval of the difference, over the margin."""
     evidence: Evidence
@@ -76,11 +74,10 @@ def compare(
     difference = None
     if arm is not None and against is not None:
         difference = Difference(measure.draws(arm) - against)
-    below = within = half = None
+    below = half = None
     interval = None
     if difference is not None:
         below = difference.probability_below(-measure.margin)
-        within = max(1.0 - below - difference.probability_above(measure.margin), 0.0)
         interval = measure.shown_difference(difference)
         raw = difference.interval
         half = 0.5 * (raw.high80 - raw.low80) / measure.margin if measure.margin > 0.0 else None
@@ -101,7 +98,6 @@ def compare(
         reference_known=_reference_known(planned.arm, arms, control, sweep),
         difference=interval,
         below=below,
-        within=within,
         half_width=half,
         evidence=evidence,
     )

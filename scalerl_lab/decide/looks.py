@@ -11,27 +11,16 @@ from __future__ import annotations
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.decide.divergence import find_divergence
 from scalerl_lab.fit import num_in_window
-from scalerl_lab.records import Cause, EvalPoint, RunState, RunStatus
+from scalerl_lab.records import EvalPoint, RunState
 
 LOOK_FRACTION = 0.05
 """Share of a run's budget from one look to the next."""
 ROUNDING = 1e-9
 
 
-def look_gpu_hours(run: RunState, share: float | None = None) -> float:
-    """Compute from one look to the next; ``share`` of the budget, by default ``LOOK_FRACTION``."""
-    return (share or LOOK_FRACTION) * run.planned.budget_gpu_hours
-
-
 def at_grant(run: RunState) -> bool:
     """Whether a run has used the compute granted to it."""
     return run.gpu_hours >= run.granted_gpu_hours * (1.0 - ROUNDING)
-
-
-def wants_hours(run: RunState) -> bool:
-    """Whether a run has finished its grant with its answer open, for want of hours."""
-    last = run.last_decision
-    return run.status is RunStatus.FINISHED and last is not None and last.cause is Cause.NO_HOURS
 
 
 def is_look_due(run: RunState, sweep: Sweep, share: float | None = None) -> bool:
@@ -50,7 +39,7 @@ def is_look_due(run: RunState, sweep: Sweep, share: float | None = None) -> bool
         return True
     if num_in_window(run.points, sweep.fit_start_gpu_hours) < sweep.rule.min_points:
         return False
-    return _passes_multiple(run.points, new, look_gpu_hours(run, share))
+    return _passes_multiple(run.points, new, (share or LOOK_FRACTION) * run.planned.budget_gpu_hours)
 
 
 def _passes_multiple(points: tuple[EvalPoint, ...], new: list[EvalPoint], step: float) -> bool:

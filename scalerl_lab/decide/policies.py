@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from scalerl_lab.decide.analysis import AnalysisJob, analyse
-from scalerl_lab.decide.looks import LOOK_FRACTION, is_look_due, wants_hours
+from scalerl_lab.decide.extension import Step, is_rival, next_step
+from scalerl_lab.decide.looks import LOOK_FRACTION, is_look_due
 from scalerl_lab.decide.recorded import SAME, Recorded
 from scalerl_lab.decide.replay import Asked, Move, Order
 from scalerl_lab.fit import SweepRun, paper_fit
 from scalerl_lab.fit.published import BASE_R0
-from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState, RunStatus
+from scalerl_lab.records import Action, Cause, EvalPoint, Role, RunState
 
 _MOVES = {
     Action.CONTINUE: Move.CONTINUE,
@@ -109,16 +110,17 @@ class Forecast(InTurn):
             ),
             control=self.recorded.control,
             free_gpu_hours=asked.ledger.free,
-            rivals=tuple(run.planned.run_id for run in asked.runs if self._is_rival(run, asked.run)),
+            rivals=tuple(
+                Step(run.planned.run_id, next_step(run, self.recorded.sweep))
+                for run in asked.runs
+                if run is not asked.run and self._is_rival(run, asked.ledger.free)
+            ),
         )
 
-    def _is_rival(self, run: RunState, asked: RunState) -> bool:
-        """Whether another run may still be extended."""
-        extension = self.recorded.sweep.rule.extension
-        budget = run.planned.budget_gpu_hours
-        granted = run.granted_gpu_hours + extension.step_fraction * budget
-        room = granted <= extension.max_factor * budget * (1.0 + SAME)
-        return run is not asked and room and (run.status is RunStatus.RUNNING or wants_hours(run))
+    def _is_rival(self, run: RunState, free_gpu_hours: float) -> bool:
+        """Whether another run may ask for hours, and its record goes on."""
+        goes_on = run.gpu_hours < self.recorded.last_gpu_hours(run.planned.run_id) * (1.0 - SAME)
+        return goes_on and is_rival(run, self.recorded.sweep, free_gpu_hours)
 
 
 def _ended_non_finite(run: RunState) -> bool:

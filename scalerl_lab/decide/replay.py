@@ -22,7 +22,7 @@ from typing import Protocol
 
 from scalerl_lab.decide.ledger import Ledger, ledger_of
 from scalerl_lab.decide.recorded import SAME, Recorded, RecordedRun
-from scalerl_lab.records import Decision, RunState, RunStatus
+from scalerl_lab.records import Cause, Decision, RunState, RunStatus
 
 CAP_REACHED = "cap"
 """Cause of an end: the next point was not paid for."""
@@ -320,10 +320,12 @@ class _Replay:
             case Move.EXTEND:
                 assert order.granted_gpu_hours is not None
                 later = [p.gpu_hours for p in run.record.points if p.gpu_hours > run.used * (1.0 + SAME)]
-                if later:
-                    # Up to the first point that reaches the grant: a record has none in between.
+                free = self._ledger().free
+                paid = [hours for hours in later if hours - run.granted <= free * (1.0 + SAME) + SAME]
+                if paid:
+                    # Up to the first point that reaches the grant, or what is free: none lies in between.
                     grant = order.granted_gpu_hours
-                    run.granted = next((hours for hours in later if hours >= grant), later[-1])
+                    run.granted = next((hours for hours in paid if hours >= grant), paid[-1])
                     run.status, run.move, run.cause = RunStatus.RUNNING, None, ""
                     self._changed(run)
             case Move.PAUSE:
@@ -341,18 +343,24 @@ class _Replay:
             self._obey(order)
 
     def _reconsider(self) -> None:
-        """Ask again about runs that ended at their grant, each time that another is over: it freed hours, or
-        leaves them to others."""
-        ended, self.ended = self.ended, False
-        if not ended or not self.policy.promises:
-            return
-        for run in self.runs.values():
-            if run.status is not RunStatus.FINISHED or not run.at_end or run.seen == len(run.record.points):
-                continue
-            self.asked += 1
-            for order in self.policy.answer(self._question(run)):
-                if order.move is Move.EXTEND:
-                    self._obey(order)
+        """Ask again about runs that ended at their grant, each time that another is over, or waits no longer:
+        it freed hours, or leaves them to others."""
+        while self.ended and self.policy.promises:
+            self.ended = False
+            for run in self.runs.values():
+                if run.status is RunStatus.FINISHED and run.at_end and run.seen < len(run.record.points):
+                    self.asked += 1
+                    for order in self.policy.answer(self._question(run)):
+                        self._answer_again(run, order)
+
+    def _answer_again(self, run: _Run, order: Order) -> None:
+        if order.move is Move.EXTEND:
+            self._obey(order)
+        elif order.decision is not None and order.move is Move.FINISH:
+            waited = run.last is not None and run.last.cause is Cause.NO_HOURS
+            self.ended |= waited and order.decision.cause is not Cause.NO_HOURS
+            run.last = order.decision
+            self._changed(run)
 
     def _changed(self, run: _Run) -> None:
         run.state_of = self.states = self.books = None

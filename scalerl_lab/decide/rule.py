@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scalerl_lab.config.sweep import Compare, GpuHours, Rule, Sweep, ToControl
 from scalerl_lab.decide.compare import Comparison, compare
 from scalerl_lab.decide.divergence import find_divergence
+from scalerl_lab.decide.extension import next_step
 from scalerl_lab.decide.looks import ROUNDING, at_grant
 from scalerl_lab.decide.wording import hours, midpoints, probability, spent, with_range
 from scalerl_lab.fit import FittedCurve, PooledCeiling
@@ -26,8 +27,8 @@ from scalerl_lab.records import (
 
 _AT_ONCE = 0.25
 """Share of the free hours that is out on steps at a time: the rest waits for what those tell."""
-_LEAST_GAIN = 2e-5
-"""Expected rise of the pass rate of the chosen arm for which a step is made in a comparison."""
+_LEAST_GAIN = 1e-3
+"""Expected gain of the chosen arm, over the margin, for which a step is made in a comparison."""
 _LEAST_TAKEN = 0.1
 """Standard deviation, over the margin, that a step is at least expected to take from the open answers."""
 _MOST_TO_COME = 0.125
@@ -80,9 +81,15 @@ def decide(
     if diverged is not None:
         reason = f"Diverged: {diverged.why}; after {_spent(run)}."
         return _decision(run, Action.KILL, diverged.cause, reason, seen.evidence)
-    if at_grant(run):
+    # With a first grant below the budget a run is judged by its forecast at its grants, too.
+    forecast = _by_forecast(run, seen, sweep, prospects)
+    if at_grant(run) and (forecast.action is Action.CONTINUE or not _is_below_budget(run)):
         return _at_the_grant(run, seen, sweep, prospects)
-    return _below_the_grant(run, seen, sweep, prospects)
+    return forecast
+
+
+def _is_below_budget(run: RunState) -> bool:
+    return run.gpu_hours < run.planned.budget_gpu_hours * (1.0 - ROUNDING)
 
 
 def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
@@ -118,7 +125,7 @@ def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
     )
 
 
-def _below_the_grant(run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects) -> Decision:
+def _by_forecast(run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects) -> Decision:
     rule = sweep.rule
     resolved = _resolved(run, seen, rule, prospects.to_come) if rule.stop_resolved else None
     if not seen.fitted.identified:
@@ -155,8 +162,8 @@ def _resolved(run: RunState, seen: Comparison, rule: Rule, to_come: float | None
     """The sentence that says that more compute is not needed, or None.
 
     An arm's answer is known when its difference to the reference has an 80 % interval of at most a margin to
-    either side, and the rest of its budget would move it by less than an eighth of it in 80 %; the control's,
-    when that holds of its rest and all differences.
+    either side, and the rest of its budget would move it by at most an eighth of a margin (80 %); the
+    control's, when its rest would move no difference by more.
     """
     if to_come is None or not seen.fitted.identified or seen.own is None:
         return None
@@ -164,31 +171,30 @@ def _resolved(run: RunState, seen: Comparison, rule: Rule, to_come: float | None
     if moves > _MOST_TO_COME:
         return None
     after = f"after {_spent(run, seen)}"
-    rest = f"the rest of the budget would move {{}} by {moves:.2f} margins ({_MOST_TO_COME:g} allowed)"
+    rest = f"the rest of the budget would move {{}} {moves:.2f} margins ({_MOST_TO_COME:g} allowed)"
     if _is_protected(run, rule):
-        differences = rest.format("no difference to it")
+        differences = rest.format("no difference to it by more than")
         return f"Resolved: the control's {seen.measure.name} is {_value(seen)}; {differences}, {after}."
     if not seen.known or seen.half_width is None or seen.half_width > 1.0 or seen.difference is None:
         return None
     return (
         f"Resolved: the {seen.measure.name} {_range(seen, seen.own)} differs from {seen.whose} by "
-        f"{with_range(seen.difference)}; {rest.format('that')}, {after}."
+        f"{with_range(seen.difference)}; {rest.format('that by')}, {after}."
     )
 
 
 def _at_the_grant(run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects) -> Decision:
     """Extend while the answer is open, hours are left and few others need them more; else finish."""
     open_cause, state = _what_is_open(run, seen, sweep, prospects)
-    reached = f"The budget is reached ({_spent(run, seen)})"
+    what = "grant is used" if _is_below_budget(run) else "budget is reached"
+    reached = f"The {what} ({_spent(run, seen)})"
     if open_cause is None:
         return _decision(run, Action.FINISH, Cause.BUDGET_REACHED, f"{reached}; {state}.", seen.evidence)
-    extension = sweep.rule.extension
-    step = extension.step_fraction * run.planned.budget_gpu_hours
-    most = extension.max_factor * run.planned.budget_gpu_hours
+    step = next_step(run, sweep)
     granted = run.granted_gpu_hours + step
     free = prospects.free_gpu_hours
-    if granted > most * (1.0 + ROUNDING):
-        obstacle = f"no run gets more than {extension.max_factor:g} times its budget"
+    if step <= 0.0:
+        obstacle = f"no run gets more than {sweep.rule.extension.max_factor:g} times its budget"
     elif free < step * (1.0 - ROUNDING):
         obstacle = (
             f"an extension takes {hours(step)} GPU-hours and the sweep has {hours(max(free, 0.0))} free"
@@ -208,21 +214,23 @@ def _what_is_open(
 ) -> tuple[Cause | None, str]:
     """(cause for an extension or None, a clause on what is known)."""
     rule = sweep.rule
+    # Up to its budget a run has its share unless it is clearly worse; beyond, it must be worth it.
+    not_worse = seen.below is None or seen.below < rule.kill_probability
+    in_budget = _is_below_budget(run) and not_worse
     if isinstance(sweep.question, Compare) and seen.own is not None:
-        state = (
-            f"its {seen.measure.name} is {_value(seen)}, and a step is expected to make the arm that is "
-            f"chosen better by {prospects.worth:.5f}"
-        )
-        # Up to its budget a run has its share unless it is clearly worse; beyond, it must be worth it.
-        below_budget = run.gpu_hours < run.planned.budget_gpu_hours * (1.0 - ROUNDING)
-        may_be_best = below_budget and (seen.below is None or seen.below < rule.kill_probability)
-        is_open = may_be_best or prospects.worth >= _LEAST_GAIN
+        state = f"its {seen.measure.name} is {_value(seen)}"
+        if math.isfinite(prospects.worth):
+            better = f"{prospects.worth:.2g}" if prospects.worth > 0.0 else "nothing"
+            state += f", and a step is expected to better the arm that is chosen by {better}"
+        is_open = in_budget or prospects.worth >= _LEAST_GAIN * seen.measure.margin
         return (Cause.QUESTION_OPEN if is_open else None), state
     if not seen.fitted.identified:
         return Cause.QUESTION_OPEN, f"the ceiling is not identified: {_clause(seen.fitted.fit.why)}"
     telling = (_LEAST_TAKEN * seen.measure.margin) ** 2
     if _is_protected(run, rule):
         state = f"the control's {seen.measure.name} is {_value(seen)}"
+        if in_budget:
+            return Cause.QUESTION_OPEN, state
         if prospects.worth < telling:
             return None, state
         return Cause.QUESTION_OPEN, f"{state}, and differences to it are open"
@@ -236,8 +244,10 @@ def _what_is_open(
         if least <= seen.below <= 1.0 - least and prospects.worth >= telling:
             return Cause.QUESTION_OPEN, f"{versus}, so the question is open"
         known = None, versus
+    if in_budget:
+        return Cause.QUESTION_OPEN, known[1]
     gain = _gain_of_extension(run, seen, sweep)
-    if gain is not None and gain > rule.margin:
+    if gain is not None and gain > rule.margin and not_worse:
         return Cause.STILL_RISING, f"{known[1]}; an extension is forecast to add {gain:.3f} to the pass rate"
     return known
 

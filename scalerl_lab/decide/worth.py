@@ -25,13 +25,14 @@ INFORMS Journal on Computing 21, 2009), over several steps (Frazier and Powell, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from scalerl_lab.config.sweep import Axis, Compare, Sweep
+from scalerl_lab.decide.divergence import find_divergence
+from scalerl_lab.decide.extension import Step
 from scalerl_lab.decide.quantity import Measure
 from scalerl_lab.fit import FittedCurve, PooledCeiling, SweepFit, SweepRun, crossing, drawn_curves
 from scalerl_lab.fit.law import Floats
@@ -49,30 +50,48 @@ _Z = np.linspace(-6.0, 6.0, 241)
 _WEIGHT = np.exp(-0.5 * _Z**2) / np.exp(-0.5 * _Z**2).sum()
 
 
-def worth_of(
-    found: SweepFit, run_ids: Sequence[str], sweep: Sweep, control: str, budget_gpu_hours: float
-) -> dict[str, float]:
-    """What the next extension of each run is worth, in falling order.
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What the next step of each run is worth."""
 
-    Runs of which nothing can be said yet, and those that are worth nothing, come in the order of their level:
-    the forecast at the budget, or the last value. What is alike comes in the order of ids.
-    """
-    step = sweep.rule.extension.step_fraction * budget_gpu_hours
-    worth: Callable[[FittedCurve], float]
-    if isinstance(sweep.question, Compare):
-        measure = Measure(sweep.rule, budget_gpu_hours)
-        every = np.array([measure.draws(arm) for arm in found.arms.values()])
-        worth = partial(regret_saved, step_gpu_hours=step, arms=every)
-    else:
-        answers = open_answers(found.arms, sweep, control, budget_gpu_hours)
-        worth = partial(variance_taken, step_gpu_hours=step, answers=answers)
-    ranks = {}
-    for run_id in run_ids:
-        fitted = found.runs.get(run_id)
-        gain = worth(fitted) if fitted is not None else 0.0
-        ranks[run_id] = (gain if gain > _NOTHING else 0.0, _level(fitted, budget_gpu_hours))
-    order = sorted(ranks, key=lambda run_id: (-ranks[run_id][0], -ranks[run_id][1], run_id))
-    return {run_id: ranks[run_id][0] for run_id in order}
+    worth: dict[str, float]
+    """Run id -> regret saved or variance taken; infinite of a run of which nothing can be said yet."""
+    per_hour: dict[str, float]
+    """The same per GPU-hour; in a comparison also what breaks a tie."""
+    level: dict[str, float]
+    """In a comparison, run id -> forecast at the budget, or last value; else empty."""
+
+    def num_before(self, run_id: str) -> int:
+        """How many other runs' steps are worth more per GPU-hour; in a comparison the higher level and then
+        the lesser id decide between equals, so that of many unknown runs the best go first."""
+        own = self._key(run_id)
+        return sum(self._key(other) > own for other in self.worth if other != run_id)
+
+    def _key(self, run_id: str) -> tuple[float, float]:
+        return self.per_hour[run_id], self.level.get(run_id, 0.0)
+
+
+def rank(found: SweepFit, steps: Sequence[Step], sweep: Sweep, control: str) -> Ranked:
+    """What the next step of each run is worth, by the answers at the sweep's budget for a run."""
+    budget = sweep.budget.run_gpu_hours
+    comparison = isinstance(sweep.question, Compare)
+    measure = Measure(sweep.rule, budget)
+    every = np.array([measure.draws(arm) for arm in found.arms.values()])
+    answers = [] if comparison else open_answers(found.arms, sweep, control, budget)
+    worth, per_hour, level = {}, {}, {}
+    for step in steps:
+        fitted = found.runs.get(step.run_id)
+        if fitted is None or step.gpu_hours <= 0.0:
+            gain = 0.0
+        elif comparison:
+            gain = regret_saved(fitted, step.gpu_hours, every)
+        else:
+            gain = variance_taken(fitted, step.gpu_hours, answers)
+        worth[step.run_id] = gain if gain > _NOTHING else 0.0
+        per_hour[step.run_id] = worth[step.run_id] / max(step.gpu_hours, _TINY)
+        if comparison:
+            level[step.run_id] = _level(fitted, budget)
+    return Ranked(worth, per_hour, level)
 
 
 def _level(fitted: FittedCurve | None, gpu_hours: float) -> float:
@@ -87,8 +106,9 @@ def to_come(
 ) -> float | None:
     """Standard deviation of what the rest of an arm's budget will change of its difference to the reference.
 
-    All seeds of the arm go on to the budget. Of a control that is the reference it is the largest change of
-    another arm's difference. None where nothing can be said.
+    All its seeds go on to the budget, and what they show is averaged, which tells no more than all of it
+    would. Of a control that is the reference it is the largest change of another arm's difference. None where
+    nothing can be said: of the arm, or of a seed of it that is still to come.
 
     Args:
         found: the joint fit.
@@ -99,10 +119,12 @@ def to_come(
     """
     arm, budget = planned.arm, planned.budget_gpu_hours
     measure = Measure(sweep.rule, budget)
-    seeds = [found.runs[run.run_id] for run in runs if run.arm == arm]
-    rests = [_seen_over(seed, budget - seed.points[-1].gpu_hours) for seed in seeds if seed.points]
+    limits = sweep.rule.divergence
+    seeds = [run for run in runs if run.arm == arm and find_divergence(run.points, limits) is None]
+    left = {run.run_id: budget - (run.points[-1].gpu_hours if run.points else 0.0) for run in seeds}
+    rests = [_seen_over(found.runs[run_id], rest) for run_id, rest in left.items() if rest > 0.0]
     seen = [rest for rest in rests if rest is not None]
-    if arm not in found.arms or not seen:
+    if arm not in found.arms or not seen or len(seen) < len(rests):
         return None
     own = measure.draws(found.arms[arm])
     reference = measure.reference(arm, found.arms, control)

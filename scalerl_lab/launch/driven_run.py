@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from scalerl_lab.config.sweep import Sweep
-from scalerl_lab.decide import Account, Analysis, account_of, is_look_due, wants_hours
+from scalerl_lab.decide import Account, Analysis, account_of, is_look_due
 from scalerl_lab.fit import SweepRun
 from scalerl_lab.launch.run_folder import RunFolder
-from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,
     Cause,
@@ -22,7 +21,6 @@ from scalerl_lab.records import (
     TrialEnded,
 )
 
-_ROUNDING = 1e-9
 OVER = frozenset({RunStatus.FINISHED, RunStatus.KILLED, RunStatus.FAILED})
 
 
@@ -101,20 +99,6 @@ class DrivenRun:
         if seen is None or seen[0] is not self.state or seen[1] is not self.live:
             seen = self._account = (self.state, self.live, account_of(self.state, started=self.live))
         return seen[2]
-
-    def may_be_extended(self, plan: SweepPlan) -> bool:
-        """Whether the rule may still give it more: it is not stopped, and below what any run gets at most."""
-        extension, budget = plan.sweep.rule.extension, self.state.planned.budget_gpu_hours
-        next_grant = self.state.granted_gpu_hours + extension.step_fraction * budget
-        finished = self.state.status is RunStatus.FINISHED and self.used_its_grant
-        # Of one that has trained nothing yet, no forecast says what more compute would tell.
-        alive = self.state.gpu_hours > 0.0 and (finished or self.state.status is RunStatus.RUNNING)
-        return alive and next_grant <= extension.max_factor * budget * (1.0 + _ROUNDING)
-
-    def is_rival(self, plan: SweepPlan) -> bool:
-        """Whether it may ask for the hours that another would be extended by."""
-        asks = self.state.status is RunStatus.RUNNING or wants_hours(self.state)
-        return asks and self.may_be_extended(plan)
 
     def awaits_verdict(self, sweep: Sweep) -> bool:
         """Whether a look is due at the points that came after the last decision, or is asked for anew."""

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
-from scalerl_lab.decide import AnalysisJob, Ledger, decide_ended, under_pin
+from scalerl_lab.decide import (
+    AnalysisJob,
+    Ledger,
+    Step,
+    decide_ended,
+    is_rival,
+    may_be_extended,
+    next_step,
+    under_pin,
+)
 from scalerl_lab.fit import SweepRun
 from scalerl_lab.launch.analysis import Analyst, Plot
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
@@ -76,7 +85,7 @@ class Driver:
     _desk: OrderDesk = field(init=False)
     _analyst: Analyst = field(init=False)
     _searcher: Searcher | None = None
-    _picture: tuple[tuple[SweepRun, ...], tuple[str, ...], float] | None = None
+    _picture: tuple[tuple[SweepRun, ...], tuple[Step, ...], float] | None = None
     """What verdicts rest on beside their run: curves, rivals, free GPU-hours; None once anything changed."""
     _next: dict[str, int] = field(default_factory=dict)
     """Kind of work -> the run with which the next turn begins it, so that each has its turn."""
@@ -144,13 +153,23 @@ class Driver:
             self._searcher = Searcher(self.plan, self.store, self.proposer)
         for run in self._runs.values():
             self._ingest(run)
+        for run in self._runs.values():
             if run.state.status is RunStatus.FAILED:
-                self.watcher.said(f"{run.label}: failed before; trying again from its checkpoint")
-                self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
-                self._refresh(run)
+                self._try_failed_again(run)
+        self._judge_finished_again()
         if self._desk.force.paused is not None:
             self._say_paused()
         self._began_gpu_hours = sum(run.used for run in self._runs.values())
+
+    def _try_failed_again(self, run: DrivenRun) -> None:
+        """Its hours were free since it failed: it goes on only if nobody was given them."""
+        wanted = max(run.state.granted_gpu_hours - run.state.gpu_hours, 0.0)
+        if not self._ledger.covers(wanted):
+            self.watcher.said(f"{run.label}: failed before; the hours that it had left were given to others")
+            return
+        self.watcher.said(f"{run.label}: failed before; trying again from its checkpoint")
+        self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
+        self._refresh(run)
 
     def _take_in(self, state: RunState) -> DrivenRun:
         """Hold a run of the plan from now on."""
@@ -264,8 +283,13 @@ class Driver:
             return
         if self._picture is None:
             curves = tuple(r.curve for r in self._sound(run))
-            rivals = tuple(r.run_id for r in self._runs.values() if r.is_rival(self.plan))
-            self._picture = (curves, rivals, self._ledger.free - self._kept_back)
+            free, sweep = self._ledger.free - self._kept_back, self.plan.sweep
+            rivals = tuple(
+                Step(r.run_id, next_step(r.state, sweep))
+                for r in self._runs.values()
+                if is_rival(r.state, sweep, free)
+            )
+            self._picture = (curves, rivals, free)
         curves, rivals, free = self._picture
         job = AnalysisJob(
             sweep=self.plan.sweep,
@@ -273,7 +297,7 @@ class Driver:
             runs=curves,
             control=self.plan.control,
             free_gpu_hours=free,
-            rivals=tuple(run_id for run_id in rivals if run_id != run.run_id),
+            rivals=tuple(step for step in rivals if step.run_id != run.run_id),
         )
         run.job, run.judge_again = self._analyst.analyse(job), False
 
@@ -294,8 +318,9 @@ class Driver:
         analysis, run.job = run.job.result(), None
         pin = self._desk.force.pins.get(run.run_id)
         decision = analysis.decision if pin is None else under_pin(analysis.decision, pin, run.state)
-        if run.over and decision.action is Action.KILL:
-            # It has ended meanwhile: there is nothing left to stop.
+        stops = decision.action is Action.KILL and run.over
+        if stops or (decision.action is Action.EXTEND and self._desk.force.cancelled):
+            # It has ended meanwhile, or the sweep has: there is nothing left to do.
             return
         extra = decision.granted_gpu_hours - run.state.granted_gpu_hours
         if decision.action is Action.EXTEND and not self._ledger.covers(extra + self._kept_back):
@@ -305,10 +330,11 @@ class Driver:
         told = run.last_word
         run.fit = analysis.fit
         fit_id = self.store.record_fit(self.plan.sweep_id, analysis.fit, analysis.forecasts)
-        decision_id = self.store.record_decision(self.plan.sweep_id, decision, fit_id)
-        if run.over and decision.action is Action.FINISH:
-            self.store.mark_acted(decision_id)
+        self.store.record_decision(self.plan.sweep_id, decision, fit_id)
         self._refresh(run)
+        if told is not None and told[2] is Cause.NO_HOURS and run.last_word != told:
+            # It waits for hours no longer, so they are another's.
+            self._judge_finished_again()
         says = decision.action is not Action.CONTINUE or decision.cause is Cause.PINNED
         if says and run.last_word != told:
             self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
@@ -369,7 +395,7 @@ class Driver:
         self._mark_acted(run)
         self.store.set_status(self.plan.sweep_id, run.run_id, status)
         self._refresh(run)
-        self._judge_finished_again(run)
+        self._judge_finished_again()
         if self.plot is not None and run.state.points:
             up_to = max(run.state.planned.budget_gpu_hours, run.state.gpu_hours)
             runs = tuple(r.curve for r in self._sound(run))
@@ -413,13 +439,14 @@ class Driver:
             return 0.0
         return self._searcher.kept_back(self._ledger, cancelled=self._desk.force.cancelled)
 
-    def _judge_finished_again(self, but: DrivenRun | None = None) -> None:
+    def _judge_finished_again(self) -> None:
         """Hours came free, or are left to others: let runs that have finished their grant ask for them."""
-        free = self._ledger.free - self._kept_back
+        if self._desk.force.cancelled:
+            return
+        free, sweep = self._ledger.free - self._kept_back, self.plan.sweep
         for run in self._runs.values():
-            step = self.plan.sweep.rule.extension.step_fraction * run.state.planned.budget_gpu_hours
-            finished = run.state.status is RunStatus.FINISHED and run.may_be_extended(self.plan)
-            run.judge_again |= finished and free >= step and run is not but
+            finished = run.state.status is RunStatus.FINISHED and may_be_extended(run.state, sweep)
+            run.judge_again |= finished and next_step(run.state, sweep) <= free
 
     # ------------------------------------------------------------ trials
 
@@ -515,6 +542,7 @@ class Driver:
             self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.RUNNING)
         self.store.set_status(self.plan.sweep_id, run.run_id, RunStatus.FAILED)
         self._refresh(run)
+        self._judge_finished_again()
 
     # ------------------------------------------------------------ pictures and progress
 

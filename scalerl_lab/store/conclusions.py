@@ -26,7 +26,7 @@ from scalerl_lab.store.outbox import Kind
 from scalerl_lab.store.plans import place_of
 from scalerl_lab.store.rows import DecisionRow
 from scalerl_lab.store.statuses import OVER
-from scalerl_lab.store.tables import DecisionTable, FitTable
+from scalerl_lab.store.tables import DecisionTable, FitTable, SweepRunTable
 
 Concluded = tuple[Fit, tuple[Forecast, ...]]
 
@@ -100,8 +100,8 @@ def add_decision(session: Session, sweep_id: str, decision: Decision, fit_id: in
         reason=decision.reason,
         granted_gpu_hours=decision.granted_gpu_hours,
         evidence=to_json(decision.evidence),
-        # To continue asks for nothing, so it is carried out by being decided.
-        acted_at=now if decision.action is Action.CONTINUE else None,
+        # To continue, or to stay finished, asks for nothing, so it is carried out by being decided.
+        acted_at=now if _asks_nothing(decision, place) else None,
     )
     session.add(row)
     if decision.action is Action.EXTEND:
@@ -112,6 +112,11 @@ def add_decision(session: Session, sweep_id: str, decision: Decision, fit_id: in
     outbox.queue(session, [(sweep_id, decision.run_id, Kind.RUN, None)])
     session.flush()
     return row.decision_id
+
+
+def _asks_nothing(decision: Decision, place: SweepRunTable) -> bool:
+    stays = decision.action is Action.FINISH and RunStatus(place.status) in OVER
+    return decision.action is Action.CONTINUE or stays
 
 
 def mark_acted(session: Session, decision_id: int) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from scalerl_lab.decide import LOOK_FRACTION, is_look_due, look_gpu_hours
+from scalerl_lab.decide import is_look_due
 from scalerl_lab.records import Action, Cause, Decision, Evidence, RunState
 from tests.decide.states import BUDGET, run_state, sweep
 from tests.fit.curves import point
@@ -32,11 +32,6 @@ def at(*gpu_hours: float, granted: float = BUDGET, judged: int | None = None) ->
         evidence=Evidence(None, None, None, None, None, None),
     )
     return dataclasses.replace(state, last_decision=last)
-
-
-def test_a_look_comes_every_twentieth_of_the_budget() -> None:
-    assert LOOK_FRACTION == 0.05
-    assert look_gpu_hours(at(0.0)) == 800.0
 
 
 @pytest.mark.parametrize(

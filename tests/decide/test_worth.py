@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from scalerl_lab.config.sweep import Compare, Sweep
-from scalerl_lab.decide import Prospects, decide
-from scalerl_lab.decide.worth import open_answers, regret_saved, to_come, variance_taken, worth_of
+from scalerl_lab.decide import Prospects, Step, decide
+from scalerl_lab.decide.worth import open_answers, rank, regret_saved, to_come, variance_taken
 from scalerl_lab.fit import ArmDraws, FittedCurve, PooledCeiling, SweepFit, SweepRun
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.records import Action, Cause, Decision, EvalPoint, Role
@@ -36,6 +36,12 @@ class Known:
 
     def curves(self, gpu_hours: Floats) -> Floats:
         return np.repeat(self.level[:, None], np.size(gpu_hours), axis=1)
+
+
+class Unknown(Known):
+    """Nothing is said of it."""
+
+    draws = None
 
 
 def fitted(level: Floats, sigma: float) -> FittedCurve:
@@ -109,9 +115,6 @@ def test_what_several_steps_tell_counts_per_step() -> None:
 
 
 def test_of_an_unknown_run_anything_is_worth_knowing() -> None:
-    class Unknown(Known):
-        draws = None
-
     unknown = cast(FittedCurve, Unknown(np.zeros(1), 0.0))
     assert regret_saved(unknown, 1000.0, np.zeros((2, 50))) == np.inf
 
@@ -124,9 +127,9 @@ def test_a_comparison_asks_who_is_best() -> None:
     mixed = {name: rng.permutation(each.draws) for name, each in arms.items()}
     arms = {name: PooledCeiling(replace(arms[name].law, A=draws), 1, True) for name, draws in mixed.items()}
     found = SweepFit({name: fitted(draws, 0.001) for name, draws in mixed.items()}, arms)
-    worth = worth_of(found, ["c", "b", "a"], question, "a", BUDGET)
-    assert list(worth)[-1] == "c"
-    assert min(worth["a"], worth["b"]) > 100.0 * worth["c"]
+    ranked = rank(found, [Step(name, 2000.0) for name in "cba"], question, "a")
+    assert ranked.num_before("c") == 2
+    assert min(ranked.worth["a"], ranked.worth["b"]) > 100.0 * ranked.worth["c"]
 
 
 def test_who_says_more_comes_first() -> None:
@@ -139,10 +142,16 @@ def test_who_says_more_comes_first() -> None:
         "mute": np.full_like(answer, 0.5),
     }
     found = SweepFit({name: fitted(values, 0.004) for name, values in level.items()}, arms)
-    ranked = worth_of(found, ["mute", "half", "tells"], sweep(), "control", BUDGET)
-    assert list(ranked) == ["tells", "half", "mute"]
-    # Unknown runs and ties: in the order of ids, behind those that say something.
-    assert list(worth_of(found, ["z", "b", "half"], sweep(), "control", BUDGET)) == ["half", "b", "z"]
+
+    def places(*steps: tuple[str, float]) -> list[int]:
+        ranked = rank(found, [Step(name, hours) for name, hours in steps], sweep(), "control")
+        return [ranked.num_before(name) for name, _ in steps]
+
+    assert places(("mute", 2000.0), ("half", 2000.0), ("tells", 2000.0)) == [2, 1, 0]
+    # By the hour: a step four times as long has to tell four times as much.
+    assert places(("half", 2000.0), ("tells", 8000.0)) == [0, 1]
+    # Of runs that say nothing none stands before another.
+    assert places(("z", 2000.0), ("b", 2000.0), ("half", 2000.0)) == [1, 1, 0]
 
 
 def test_hours_go_to_the_worthier_first() -> None:
@@ -182,15 +191,29 @@ def test_what_is_to_come_is_what_normal_theory_says() -> None:
         for name, draws in {"control": np.full(level.size, 0.61), "reverted": level}.items()
     }
     points = curve_points(8000.0, num=9)
-    runs = {"reverted-0": fitted_at(level, 0.05, points), "control-0": fitted_at(level * 0.0, 0.05, points)}
+    steady = np.full(level.size, 0.61)
+    runs = {"reverted-0": fitted_at(level, 0.05, points), "control-0": fitted_at(steady, 0.05, points)}
     found = SweepFit(runs, arms)
     own = [SweepRun("reverted-0", "reverted", points), SweepRun("control-0", "control", points)]
     state = run_state(points)
     exact = 0.02**2 / np.sqrt(0.02**2 + 0.05**2 / 8.0)
     assert to_come(found, own, state.planned, sweep(), "control") == pytest.approx(exact, rel=0.02)
     control = run_state(points, role=Role.CONTROL, arm="control")
-    # It is level by all draws: its rest tells nothing.
+    # It is at 0.61 by all draws: its rest tells nothing. Were its curve the arm's, it would tell as much.
     assert to_come(found, own, control.planned, sweep(), "control") == pytest.approx(0.0, abs=1e-9)
+    runs["control-0"] = fitted_at(level, 0.05, points)
+    told = to_come(SweepFit(runs, arms), own, control.planned, sweep(), "control")
+    assert told == pytest.approx(exact, rel=0.02)
+    # A second seed that is too young for a fit is still to come; one past its budget tells no more.
+    young = [*own, SweepRun("reverted-1", "reverted", ())]
+    runs["reverted-1"] = cast(FittedCurve, Unknown(np.zeros(1), 0.0, ()))
+    assert to_come(SweepFit(runs, arms), young, state.planned, sweep(), "control") is None
+    past = curve_points(17000.0, num=9)
+    runs["reverted-1"] = fitted_at(level, 0.05, past)
+    both = [*own, SweepRun("reverted-1", "reverted", past)]
+    assert to_come(SweepFit(runs, arms), both, state.planned, sweep(), "control") == pytest.approx(
+        exact, rel=0.02
+    )
 
 
 def test_a_comparison_goes_on_while_a_step_is_expected_to_save_regret() -> None:
@@ -205,5 +228,5 @@ def test_a_comparison_goes_on_while_a_step_is_expected_to_save_regret() -> None:
         )
 
     assert (decided(3e-5).action, decided(3e-5).cause) == (Action.EXTEND, Cause.QUESTION_OPEN)
-    assert "a step is expected to make the arm that is chosen better by 0.00003" in decided(3e-5).reason
+    assert "a step is expected to better the arm that is chosen by 3e-05" in decided(3e-5).reason
     assert decided(1e-5).action is Action.FINISH

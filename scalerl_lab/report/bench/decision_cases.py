@@ -211,7 +211,8 @@ def real_case(kind: str, name: str, curves: Sequence[Curve], rule: Rule) -> Case
     """Real runs side by side; the budget is what all reach, and the first is the control."""
     budget = min(float(curve.compute[-1]) for curve in curves)
     names = [curve.name for curve in curves]
-    sweep = question_over(names, kind="compare", budget_gpu_hours=budget, fit_start_gpu_hours=0.0, rule=rule)
+    best = best_at_budget(rule)
+    sweep = question_over(names, kind="compare", budget_gpu_hours=budget, fit_start_gpu_hours=0.0, rule=best)
     cut = [curve.between(None, budget) for curve in curves]
     level = {curve.name: float(np.mean(curve.value[-_LAST_POINTS:])) for curve in cut}
     return Case(
