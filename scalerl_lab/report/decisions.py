@@ -84,19 +84,19 @@ def decision_list(
     run_ids = set(store.find_run(run, sweep_id)) if run is not None else None
     states = tuple(store.run_states(sweep_id))
     recorded = store.decisions(sweep_id=sweep_id)
+    rule = store.plan(sweep_id).sweep.rule
     found = []
     for state in states:
         run_id = state.planned.run_id
         if run_ids is not None and run_id not in run_ids:
             continue
-        for effect in effects(state, [row for row in recorded if row.decision.run_id == run_id]):
+        for effect in effects(rule, state, [row for row in recorded if row.decision.run_id == run_id]):
             decision = effect.row.decision
             if decision.action is wanted or (wanted is None and (every or changes_something(decision))):
                 found.append(Listed(state, effect))
     found.sort(key=lambda row: (row.effect.row.at, row.effect.row.decision_id))
     ordered = untold_orders(store.orders(sweep_id)) if wanted is None else []
     orders = tuple(row for row in ordered if run_ids is None or row.order.run_id in {None, *run_ids})
-    rule = store.plan(sweep_id).sweep.rule
     return DecisionList(sweep_id, rule, states, tuple(found), len(recorded), orders)
 
 

@@ -107,15 +107,16 @@ def by_order(decision: Decision) -> bool:
     return decision.cause is Cause.ORDERED
 
 
-def effects(state: RunState, rows: Sequence[DecisionRow]) -> list[Effect]:
+def effects(rule: Rule, state: RunState, rows: Sequence[DecisionRow]) -> list[Effect]:
     """What each decision on a run did to its hours.
 
     Args:
+        rule: the sweep's rule: it says what was granted at first.
         state: the run.
         rows: its decisions, oldest first.
     """
     found: list[Effect] = []
-    granted = state.planned.budget_gpu_hours
+    granted = rule.extension.first_share * state.planned.budget_gpu_hours
     unused = account_of(state, ()).hours.saved
     for row in rows:
         decision = row.decision
@@ -154,7 +155,9 @@ def tell(
     ordered = [_ordered(state, row) for row in untold_orders(orders, state.planned.run_id)]
     # A trial that ends by a decision ends after it, so equal times keep this order.
     told = sorted([*told, *ordered, *_tried(state, trials)], key=lambda entry: entry.at)
-    return Story(sweep_id, rule, state, tuple(_fold(told) if folded else told), tuple(effects(state, rows)))
+    return Story(
+        sweep_id, rule, state, tuple(_fold(told) if folded else told), tuple(effects(rule, state, rows))
+    )
 
 
 def untold_orders(orders: Sequence[OrderRow], run_id: str | None = None) -> list[OrderRow]:

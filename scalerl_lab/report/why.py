@@ -233,7 +233,7 @@ def why_json(store: Store, run: str, sweep: str | None) -> list[dict[str, Any]]:
                     order_json(row)
                     for row in untold_orders(store.orders(case.sweep_id), state.planned.run_id)
                 ],
-                "decisions": [decision_json(effect) for effect in effects(state, case.decisions)],
+                "decisions": [decision_json(effect) for effect in effects(case.rule, state, case.decisions)],
             }
         )
     return found

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from scalerl_lab.config.sweep import Extension, Rule
 from scalerl_lab.records import Action, Cause, EndReason, OrderKind, RunStatus, TrialEnded
 from scalerl_lab.report.story import Kind, changes_something, effects, tell, untold_orders
 from tests.report.told import BEGAN, BUDGET, RULE, decided, looks_and_kill, ordered, run, trial
@@ -60,16 +61,16 @@ def test_an_end_that_a_decision_tells_of_is_not_told_twice(reason: EndReason) ->
 
 def test_a_kill_saves_what_is_left_of_the_grant() -> None:
     # 8,000 of 16,000 GPU-hours are used.
-    found = effects(run(), looks_and_kill())
+    found = effects(Rule(), run(), looks_and_kill())
     assert [effect.saved_gpu_hours for effect in found] == [0.0, 0.0, 0.0, 8000.0]
     assert [effect.given_gpu_hours for effect in found] == [0.0] * 4
 
 
 def test_a_kill_that_was_taken_back_saves_nothing() -> None:
     rows = [*looks_and_kill(), decided(5, 8000.0, Action.REVIVE, Cause.ORDERED)]
-    assert [e.saved_gpu_hours for e in effects(run(RunStatus.RUNNING), rows)] == [0.0] * 5
+    assert [e.saved_gpu_hours for e in effects(Rule(), run(RunStatus.RUNNING), rows)] == [0.0] * 5
     again = [*rows, decided(6, 8000.0, Action.KILL, Cause.ORDERED)]
-    assert [e.saved_gpu_hours for e in effects(run(), again)] == [0.0] * 5 + [8000.0]
+    assert [e.saved_gpu_hours for e in effects(Rule(), run(), again)] == [0.0] * 5 + [8000.0]
 
 
 def test_another_sweep_that_had_a_hand_in_it_is_named() -> None:
@@ -87,8 +88,18 @@ def test_extensions_give_what_comes_on_top() -> None:
         decided(2, 6000.0, granted=BUDGET + 2400.0),
         decided(3, 8000.0, Action.EXTEND, Cause.QUESTION_OPEN, granted=BUDGET + 4000.0),
     ]
-    found = effects(run(RunStatus.RUNNING, granted=BUDGET + 4000.0), rows)
+    found = effects(Rule(), run(RunStatus.RUNNING, granted=BUDGET + 4000.0), rows)
     assert [effect.given_gpu_hours for effect in found] == [2400.0, 0.0, 1600.0]
+
+
+def test_after_a_first_grant_below_the_budget_each_step_is_given() -> None:
+    rule = Rule(extension=Extension(first_share=0.25))
+    rows = [
+        decided(1, 4000.0, Action.EXTEND, Cause.QUESTION_OPEN, granted=6000.0),
+        decided(2, 6000.0, Action.EXTEND, Cause.QUESTION_OPEN, granted=8000.0),
+    ]
+    found = effects(rule, run(RunStatus.RUNNING, granted=8000.0), rows)
+    assert [effect.given_gpu_hours for effect in found] == [2000.0, 2000.0]
 
 
 def test_what_changes_something() -> None:
