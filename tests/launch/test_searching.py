@@ -108,7 +108,10 @@ def as_planned(bench: SearchBench, runs: dict[str, RunState]) -> None:
     assert {run.status for run in runs.values()} <= {RunStatus.FINISHED, RunStatus.KILLED}
 
 
-def test_a_search_runs_to_its_end_through_rule_and_budget(tmp_path: Path) -> None:
+def test_a_search_runs_to_its_end_through_rule_and_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scalerl_lab.decide.looks.LOOK_FRACTION", 0.125)
     cap = 64000.0  # four runs of seven
     bench = SearchBench(tmp_path, question({}, {"run_gpu_hours": 16000, "sweep_gpu_hours": cap}))
     bench.proposer = lambda question, history, number: {
