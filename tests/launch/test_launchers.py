@@ -38,7 +38,7 @@ SMALL = Recipe(
     optimizer=Optimizer(lr=1e-4, warmup_steps=1),
     evaluation=Evaluation(every_steps=2, num_prompts=8, samples_per_prompt=2),
 )
-SECONDS = 120.0
+SECONDS = 270.0
 
 
 @pytest.fixture(scope="module")
