@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from scalerl_lab.config.sweep import Rule, Sweep
@@ -89,9 +89,9 @@ def analyse(job: AnalysisJob) -> Analysis:
             every = tuple(sorted({own, *job.rivals}, key=lambda step: step.run_id))
             ranked = _ranked(_in_order(job.runs), every, sweep.model_dump_json(), job.control)
             prospects = Prospects(job.free_gpu_hours, ranked.num_before(own.run_id), ranked.worth[own.run_id])
-        elif sweep.rule.stop_resolved:
+        if sweep.rule.stop_resolved:
             changes = to_come(found, job.runs, run.planned, sweep, job.control)
-            prospects = Prospects(job.free_gpu_hours, to_come=changes)
+            prospects = replace(prospects, to_come=changes)
         verdict = decide(run, fitted, found.arms, control=job.control, sweep=sweep, prospects=prospects)
     forecast = fitted.forecast(run.planned.budget_gpu_hours)
     return Analysis(fitted.fit, (forecast,) if forecast is not None else (), verdict)

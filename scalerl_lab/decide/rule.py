@@ -72,7 +72,7 @@ def decide(
         prospects: what an extension can be paid from, and what more compute would tell.
 
     Returns:
-        In this order: a kill for divergence; below the grant, a kill where the arm lies below the
+        In this order: a kill for divergence; below the budget, a kill where the arm lies below the
         reference by more than the margin with the demanded probability, or the end of a run whose answer
         is known; at the grant, an extension or the finish; else continue.
     """

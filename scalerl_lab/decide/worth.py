@@ -62,8 +62,8 @@ class Ranked:
     """In a comparison, run id -> forecast at the budget, or last value; else empty."""
 
     def num_before(self, run_id: str) -> int:
-        """How many other runs' steps are worth more per GPU-hour; in a comparison the higher level and then
-        the lesser id decide between equals, so that of many unknown runs the best go first."""
+        """How many other runs' steps are worth more per GPU-hour; in a comparison the higher level decides
+        between equals, so that of many unknown runs the best go first."""
         own = self._key(run_id)
         return sum(self._key(other) > own for other in self.worth if other != run_id)
 

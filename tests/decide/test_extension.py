@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 
 from scalerl_lab.config.sweep import Sweep
-from scalerl_lab.decide import is_rival, may_be_extended, next_step
+from scalerl_lab.decide import Prospects, decide, is_rival, may_be_extended, next_step
+from scalerl_lab.fit import PooledCeiling
 from scalerl_lab.records import Action, Cause, Decision, Evidence, Role, RunState, RunStatus
 from tests.decide.states import BUDGET, curve_points, decide_on, fit_with, run_state, sweep
+from tests.decide.test_quantity import arm
 
 CONTROLS = [fit_with(0.80, 0.001)]
+CONTROL = arm(0.80).law
 FIRST = {"first_share": 0.25, "step_fraction": 0.125, "max_factor": 1.0}
 
 
@@ -100,3 +103,12 @@ def test_a_clearly_worse_run_is_not_extended_for_its_rise() -> None:
         granted(BUDGET), rising, [], [fit_with(0.99, 0.001)], sweep=sweep(), free_gpu_hours=1e9, worth=0.0
     )
     assert (found.action, found.cause) == (Action.FINISH, Cause.BUDGET_REACHED), found.reason
+
+
+def test_a_resolved_run_ends_at_its_first_grant() -> None:
+    state, fit = granted(4000.0), fit_with(0.80, 0.006)
+    arms = {"control": PooledCeiling(CONTROL, 1, True), "reverted": PooledCeiling(CONTROL, 1, True)}
+    prospects = Prospects(1e9, worth=1.0, to_come=0.0015)
+    asked = growing(stop_resolved=True)
+    found = decide(state, fit, arms, control="control", sweep=asked, prospects=prospects)
+    assert (found.action, found.cause) == (Action.FINISH, Cause.RESOLVED), found.reason
