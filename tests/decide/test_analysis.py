@@ -88,3 +88,12 @@ def test_the_order_of_runs_and_of_analyses_changes_nothing() -> None:
     analyse(job(LOOK - 3))
     turned = job(LOOK)
     assert analyse(replace(turned, runs=turned.runs[::-1])) == first
+
+
+def test_what_is_to_come_is_asked_at_a_first_grant_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis, "to_come", lambda *_: 0.0)
+    start = job(LOOK)
+    state = replace(start.run, granted_gpu_hours=start.run.gpu_hours)
+    asked = sweep(stop_resolved=True, extension={"first_share": 0.6})
+    found = analyse(replace(start, sweep=asked, run=state)).decision
+    assert (found.action, found.cause) == (Action.FINISH, Cause.RESOLVED), found.reason
