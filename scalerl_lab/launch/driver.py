@@ -164,7 +164,8 @@ class Driver:
     def _try_failed_again(self, run: DrivenRun) -> None:
         """Its hours were free since it failed: it goes on only if nobody was given them."""
         wanted = max(run.state.granted_gpu_hours - run.state.gpu_hours, 0.0)
-        if not self._ledger.covers(wanted):
+        # As of a run's start: what others overshot their grants by does not keep it from its own.
+        if not self._ledger.admits(wanted):
             self.watcher.said(f"{run.label}: failed before; the hours that it had left were given to others")
             return
         self.watcher.said(f"{run.label}: failed before; trying again from its checkpoint")

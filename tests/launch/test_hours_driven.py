@@ -13,11 +13,18 @@ from scalerl_lab.launch.driver import Driver
 from scalerl_lab.launch.ordering import order_sweep
 from scalerl_lab.records import Action, Cause, OrderKind, RunState, RunStatus
 from tests.launch.fake_trainer import FakeTrainer
-from tests.launch.test_driver import _no_waiting, ceiling  # noqa: F401
+from tests.launch.test_driver import ceiling
 from tests.launch.test_orders_driven import Ordered, Scripted
 
 CAP = 16000.0
 """Four runs of 4,000: nothing is free until a run leaves some."""
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scalerl_lab.launch.driver._TURN_S", 0.0)
+    monkeypatch.setattr("scalerl_lab.launch.driver._ORDERS_S", 0.0)
+    monkeypatch.setattr("scalerl_lab.launch.driver._WORK_S", float("inf"))
 
 
 def _wants_more(run: RunState) -> tuple[Action, float] | None:
@@ -138,3 +145,15 @@ def test_what_the_worthier_wants_no_more_is_another_s(tmp_path: Path) -> None:
     runs = bench.go()
     assert runs["control:0"].granted_gpu_hours == 4000.0
     assert runs["control:1"].granted_gpu_hours == 4500.0
+
+
+def test_overshoot_of_others_does_not_keep_a_failed_run_from_its_own_hours(tmp_path: Path) -> None:
+    # Steps take 100 GPU-hours: grants of 3,950 are overshot by 50 each, which extensions have to pay.
+    bench = Ordered(tmp_path, cap=4 * 3950.0)
+    budget = bench.plan.sweep.budget.model_copy(update={"run_gpu_hours": 3950.0})
+    runs = tuple(replace(run, budget_gpu_hours=3950.0) for run in bench.plan.runs)
+    sweep = bench.plan.sweep.model_copy(update={"budget": budget})
+    bench.plan = replace(bench.plan, sweep=sweep, runs=runs)
+    bench.drive(Failing())
+    assert bench.store.budget(bench.plan.sweep_id).overshoot > 0.0
+    assert bench.go()["tied:0"].status is RunStatus.FINISHED
