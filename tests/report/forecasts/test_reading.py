@@ -50,7 +50,7 @@ EXPECTED = {"a": [(1.0, 0.1), (2.0, 0.25)], "b": [(1.0, 0.5)]}
         ('"run_id","step","reward"\n"a","1","0.1"\n"a","2","0.25"\n"b","1","0.5"\n', "quoted.csv"),
         (b"\xef\xbb\xbf" + PLAIN.encode(), "bom.csv"),
         (PLAIN.encode("utf-16"), "utf16.csv"),
-        (gzip.compress(PLAIN.encode()), "points.csv.gz"),
+        (gzip.compress(PLAIN.encode(), mtime=0), "points.csv.gz"),
         ("run_id,step,reward\na,2,2.5e-1\nb,1,.5\na,1, 0.10 \n", "unsorted.csv"),
     ],
 )
