@@ -115,9 +115,9 @@ def decide_command(
     JSON: kinds, sweeps, curves, points, rules, shares, slots, budget_gpu_hours, every, seed; rows, each with
     kind, budget_share, contender, family, sweeps, spent, tied, tied_killed, false_kills, worse,
     worse_killed, kills, killed_at, missed_gpu_hours, collapsed, collapses_stopped, stopped_after,
-    stopped_within_tenth, regret, differences, difference_error, difference_bias, covered95, asked, mean_ms,
-    slowest_ms (means have value and se); equal_cost, each with kind, budget_share, contender, family,
-    measure, own, own_spent, at_equal_spent, spent_at_equal.
+    stopped_within_tenth, regret, differences, difference_error, difference_bias, covered95, moved, asked,
+    mean_ms, slowest_ms (means have value and se); equal_cost, each with kind, budget_share, contender,
+    family, measure, own, own_spent, at_equal_spent, spent_at_equal.
     """
     one_thread()
     from scalerl_lab.report.bench.decision_rows import at_equal_cost, decision_rows

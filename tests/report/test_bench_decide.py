@@ -88,6 +88,27 @@ def test_rows_are_means_over_sweeps() -> None:
     assert none.false_kills.se == pytest.approx(math.sqrt(1 / 6 * 5 / 6 / 6))
 
 
+def test_reported_differences_are_held_against_those_of_full_runs() -> None:
+    full = replace(
+        judge(case(), Contender("none", "", NoStop), QUICK, None), reported={"b": -0.015, "c": 0.0}
+    )
+    own = replace(
+        full,
+        contender="forecast",
+        family="forecast",
+        reported={"b": -0.021, "c": 0.012, "other": 1.0},
+    )
+    none, ours = decision_rows([full, own])
+    assert none.moved is None
+    assert ours.moved is not None
+    assert (ours.moved.differences, ours.moved.within_half_margin, ours.moved.verdicts_changed) == (2, 0.5, 1)
+    assert ours.moved.rms == pytest.approx(math.sqrt((0.006**2 + 0.012**2) / 2))
+    assert ours.moved.largest == pytest.approx(0.012)
+    assert decision_rows([own])[0].moved is None
+    capped = replace(full, budget_share=0.5)
+    assert decision_rows([capped, own])[1].moved is None
+
+
 def test_standard_errors() -> None:
     assert mean_over([1.0, 3.0]).se == pytest.approx(1.0)
     assert mean_over([1.0]).se is None

@@ -9,12 +9,15 @@ more settings, so peers are given at least as many as the lab's own rule.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
 from scalerl_lab.report.bench.decisions import Judged
+
+_FULL = "none"
+"""The family that stops no run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,20 @@ class Mean:
     value: float
     se: float | None
     """None for one sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a rule changes of the reported differences: beside those of the same sweep with no run stopped."""
+
+    differences: int
+    """Of arms that it did not kill."""
+    rms: float
+    largest: float
+    within_half_margin: float
+    """Share that moved by at most half a margin."""
+    verdicts_changed: int
+    """Said to lie below the control by the margin (its median does) by one and not by the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,8 @@ class DecisionRow:
     """Mean absolute error of the reported differences."""
     difference_bias: float | None
     covered95: float | None
+    moved: Moved | None
+    """The reported differences beside those of full runs; None where none went to their ends."""
     asked: int
     mean_ms: float
     slowest_ms: float
@@ -68,12 +87,15 @@ class DecisionRow:
 def decision_rows(found: Iterable[Judged]) -> list[DecisionRow]:
     """A row for each kind, cap and rule, in the order in which they first appear."""
     groups: dict[tuple[str, float | None, str], list[Judged]] = {}
+    full: dict[str, Judged] = {}
     for one in found:
         groups.setdefault((one.kind, one.budget_share, one.contender), []).append(one)
-    return [_row(group) for group in groups.values()]
+        if one.family == _FULL and one.budget_share is None:
+            full[one.case] = one
+    return [_row(group, full) for group in groups.values()]
 
 
-def _row(group: Sequence[Judged]) -> DecisionRow:
+def _row(group: Sequence[Judged], full: Mapping[str, Judged]) -> DecisionRow:
     first = group[0]
     errors = [error for one in group for error in one.differences]
     within = [inside for one in group for inside in one.difference_within95]
@@ -104,9 +126,37 @@ def _row(group: Sequence[Judged]) -> DecisionRow:
         difference_error=sum(map(abs, errors)) / len(errors) if errors else None,
         difference_bias=sum(errors) / len(errors) if errors else None,
         covered95=sum(within) / len(within) if within else None,
+        moved=None if first.family == _FULL else moved_from(group, full),
         asked=asked,
         mean_ms=1e3 * sum(one.seconds for one in group) / max(asked, 1),
         slowest_ms=1e3 * max(one.slowest_s for one in group),
+    )
+
+
+def moved_from(group: Sequence[Judged], full: Mapping[str, Judged]) -> Moved | None:
+    """One rule's reported differences beside those of the same cases without any stop.
+
+    Args:
+        group: the rule on its cases.
+        full: case -> with no run stopped.
+    """
+    pairs = [
+        (one.reported[arm], full[one.case].reported[arm], one.margin)
+        for one in group
+        if one.case in full
+        for arm in one.reported
+        if arm in full[one.case].reported
+    ]
+    if not pairs:
+        return None
+    by = [abs(own - whole) for own, whole, _ in pairs]
+    return Moved(
+        differences=len(pairs),
+        rms=math.sqrt(sum(each**2 for each in by) / len(by)),
+        largest=max(by),
+        within_half_margin=sum(m <= 0.5 * margin for m, (_, _, margin) in zip(by, pairs, strict=True))
+        / len(by),
+        verdicts_changed=sum((own < -margin) != (whole < -margin) for own, whole, margin in pairs),
     )
 
 

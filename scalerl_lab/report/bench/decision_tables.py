@@ -32,6 +32,9 @@ def decision_tables(rows: Sequence[DecisionRow], equal: Sequence[EqualCost]) -> 
         first = chosen[0]
         counted = f"{num(first.sweeps, 'sweep')}, {num(first.tied, 'arm')} tied, {first.worse:,} worse"
         parts += [Text(f"{kind}: {counted}{cap}"), _table_of(chosen)]
+        moved = [row for row in chosen if row.moved is not None and row.family == "forecast"]
+        if moved:
+            parts.append(_moved_table(moved))
         beside = [one for one in equal if (one.kind, one.budget_share) == (kind, share)]
         if beside:
             parts.append(_equal_table(beside))
@@ -40,9 +43,9 @@ def decision_tables(rows: Sequence[DecisionRow], equal: Sequence[EqualCost]) -> 
             "In %: spent, of the GPU-hours of all budgets; false kills, of the arms within the margin of "
             "the reference; kills, of the arms worse than that; at, their median share of the budget; "
             "in 95, of the reported differences. Stopped: collapses, within a tenth of the budget after "
-            "the peak. In 1/1000: regret; error of the reported differences. ms: of an answer. ± is a "
-            "standard error over sweeps. Of other rules the settings are shown that none of theirs beats; "
-            "all are in the JSON."
+            "the peak. In 1/1000: regret; error of the reported differences; how far these moved from what "
+            "the same sweep says with no run stopped. ms: of an answer. ± is a standard error over sweeps. "
+            "Of other rules the settings are shown that none of theirs beats; all are in the JSON."
         )
     )
     return Group(*parts)
@@ -62,6 +65,23 @@ def _table_of(rows: Sequence[DecisionRow]) -> Table:
             ABSENT if row.difference_error is None else f"{1e3 * row.difference_error:.1f}",
             ABSENT if row.covered95 is None else f"{100 * row.covered95:.0f}",
             f"{row.mean_ms:.1f}",
+        )
+    return table
+
+
+def _moved_table(rows: Sequence[DecisionRow]) -> Table:
+    table = _table(
+        "rule", "beside full runs", "moved, rms", "most", "by half a margin at most", "verdicts turned"
+    )
+    for row in rows:
+        assert row.moved is not None
+        table.add_row(
+            row.contender,
+            num(row.moved.differences, "difference"),
+            f"{1e3 * row.moved.rms:.1f}",
+            f"{1e3 * row.moved.largest:.1f}",
+            percent(row.moved.within_half_margin),
+            f"{row.moved.verdicts_changed:,}",
         )
     return table
 

@@ -73,8 +73,9 @@ class Judged:
     differences: tuple[float, ...]
     """Reported minus true difference to the control, of arms that were not killed and did not collapse."""
     difference_within95: tuple[bool, ...]
-    verdicts: dict[str, bool]
-    """Arm -> whether it is said in the end to lie below the control by the margin: P > 1/2."""
+    reported: dict[str, float]
+    """Arm -> median difference to the control as reported in the end, of arms that were not killed."""
+    margin: float
     asked: int
     seconds: float
     """In the policy's answers."""
@@ -213,7 +214,8 @@ def scored(
         difference_within95=tuple(
             reported[arm].low95 <= errors[arm] <= reported[arm].high95 for arm in errors
         ),
-        verdicts={arm: interval.median < -recorded.sweep.rule.margin for arm, interval in reported.items()},
+        reported={arm: reported[arm].median for arm in compared},
+        margin=recorded.sweep.rule.margin,
         asked=found.asked,
         seconds=timed.seconds,
         slowest_s=timed.slowest_s,
