@@ -76,6 +76,11 @@ class Forecast(InTurn):
     """Share of a run's budget from one look to the next; None: the driver's. With more, a long replay takes
     less time, and kills come later by half of it."""
     promises: bool = field(default=True, init=False)
+    _ends: dict[str, float] = field(init=False)
+    """Run -> compute at which its record ends."""
+
+    def __post_init__(self) -> None:
+        self._ends = {run.run_id: run.points[-1].gpu_hours for run in self.recorded.runs}
 
     @property
     def first_share(self) -> float:
@@ -100,6 +105,7 @@ class Forecast(InTurn):
 
     def job(self, asked: Asked) -> AnalysisJob:
         """What the driver would ask at this moment."""
+        free = asked.ledger.free
         return AnalysisJob(
             sweep=self.recorded.sweep,
             run=asked.run,
@@ -109,17 +115,17 @@ class Forecast(InTurn):
                 if run is asked.run or not _ended_non_finite(run)
             ),
             control=self.recorded.control,
-            free_gpu_hours=asked.ledger.free,
+            free_gpu_hours=free,
             rivals=tuple(
                 Step(run.planned.run_id, next_step(run, self.recorded.sweep))
                 for run in asked.runs
-                if run is not asked.run and self._is_rival(run, asked.ledger.free)
+                if run is not asked.run and self._is_rival(run, free)
             ),
         )
 
     def _is_rival(self, run: RunState, free_gpu_hours: float) -> bool:
         """Whether another run may ask for hours, and its record goes on."""
-        goes_on = run.gpu_hours < self.recorded.last_gpu_hours(run.planned.run_id) * (1.0 - SAME)
+        goes_on = run.gpu_hours < self._ends[run.planned.run_id] * (1.0 - SAME)
         return goes_on and is_rival(run, self.recorded.sweep, free_gpu_hours)
 
 

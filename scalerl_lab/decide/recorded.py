@@ -57,10 +57,6 @@ class Recorded:
         """What all runs together use up to their budgets."""
         return sum(run.reached(run.planned.budget_gpu_hours) for run in self.runs)
 
-    def last_gpu_hours(self, run_id: str) -> float:
-        """Where a run's record ends."""
-        return next(run.points[-1].gpu_hours for run in self.runs if run.run_id == run_id)
-
     def under(self, sweep: Sweep) -> Recorded:
         """The same runs under another question, budget or rule."""
         budget = sweep.budget.run_gpu_hours

@@ -55,7 +55,7 @@ def absorb(
     arms: Integers,
     particles: Particles,
     unit: Unit,
-    seed: int,
+    seed: int | list[int],
     counts: Integers,
     tries: int = 1,
 ) -> tuple[Floats, Drawn]:

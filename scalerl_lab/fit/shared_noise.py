@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scalerl_lab.fit.cells import NOISE_DEGREES, Problem, evaluate, law_forms, prepare
 from scalerl_lab.fit.law import Floats
@@ -57,39 +58,70 @@ class _Alone:
         return cls(_by_kind(under_law), _by_kind(without), math.log(variance))
 
 
-def share_noise(ready: list[tuple[Problem, Axes]]) -> list[SiblingRun]:
-    """Runs with the size and kind of noise, and the share that follow the law, estimated over all.
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What at least two runs of one sweep say together of their noise, and of whether the law holds."""
 
-    Args:
-        ready: each curve made ready alone, and where its law lies.
-    """
-    if len(ready) < 2:
-        return [SiblingRun.of(problem, axes, LAW_WEIGHT) for problem, axes in ready]
-    alone = [_Alone.of(problem, axes) for problem, axes in ready]
-    kinds, law_weight = _shared_kind([(run.under_law, run.without) for run in alone])
-    logs = np.array([run.log_variance for run in alone])
-    degrees = np.array([problem.degrees for problem, _ in ready])
-    typical = float(np.median(logs))
-    shared = []
-    for place, (own, _) in enumerate(ready):
+    kinds: Floats
+    """[H] probabilities of a run's kind of noise."""
+    law_weight: float
+    """Share of runs that follow the law."""
+    log_variance: Floats
+    """[R] of a point's noise, of each run that it was estimated from."""
+    degrees: Floats
+    """[R] of freedom, of each of these."""
+
+    def given(self, problem: Problem, axes: Axes) -> SiblingRun:
+        """A run that it was not estimated from."""
+        every = np.ones(self.log_variance.size, bool)
+        return self._shared(problem, _Alone.of(problem, axes).log_variance, every)
+
+    def own(self, problem: Problem, place: int) -> SiblingRun:
+        """One of the runs that it was estimated from, by the others."""
+        return self._shared(
+            problem, float(self.log_variance[place]), np.arange(self.log_variance.size) != place
+        )
+
+    def _shared(self, own: Problem, log_variance: float, others: NDArray[np.bool_]) -> SiblingRun:
         # A run whose noise is of another size neither gives nor takes.
-        others = (np.arange(logs.size) != place) & (np.abs(logs - typical) < _OTHER_NOISE)
+        typical = float(np.median(self.log_variance))
+        near = others & (np.abs(self.log_variance - typical) < _OTHER_NOISE)
         centre, freedom = None, NOISE_DEGREES
-        if others.any() and abs(logs[place] - typical) < _OTHER_NOISE:
-            centre = float(np.average(logs[others], weights=degrees[others]))
-            scatter = float(np.average((logs[others] - centre) ** 2, weights=degrees[others]))
-            spread = max(scatter - 2.0 / float(degrees[others].mean()), 2.0 / _MOST_NOISE_DEGREES)
+        if near.any() and abs(log_variance - typical) < _OTHER_NOISE:
+            logs, degrees = self.log_variance[near], self.degrees[near]
+            centre = float(np.average(logs, weights=degrees))
+            scatter = float(np.average((logs - centre) ** 2, weights=degrees))
+            spread = max(scatter - 2.0 / float(degrees.mean()), 2.0 / _MOST_NOISE_DEGREES)
             freedom = max(2.0 / spread, NOISE_DEGREES)
         problem = prepare(
             own.curve,
             inflation=own.inflation,
             noise_variance=None if centre is None else math.exp(centre),
             noise_degrees=freedom,
-            kind_weights=kinds,
+            kind_weights=self.kinds,
             whitening=own.whitening,
         )
-        shared.append(SiblingRun.of(problem, locate(problem), law_weight))
-    return shared
+        return SiblingRun.of(problem, locate(problem), self.law_weight)
+
+
+def share_noise(ready: list[tuple[Problem, Axes]]) -> tuple[Noise | None, list[SiblingRun]]:
+    """Runs with the size and kind of noise, and the share that follow the law, estimated over all.
+
+    Args:
+        ready: each curve made ready alone, and where its law lies.
+
+    Returns:
+        (what they share, for further runs; None of a single run, and the runs).
+    """
+    if len(ready) < 2:
+        return None, [SiblingRun.of(problem, axes, LAW_WEIGHT) for problem, axes in ready]
+    alone = [_Alone.of(problem, axes) for problem, axes in ready]
+    noise = Noise(
+        *_shared_kind([(run.under_law, run.without) for run in alone]),
+        log_variance=np.array([run.log_variance for run in alone]),
+        degrees=np.array([problem.degrees for problem, _ in ready]),
+    )
+    return noise, [noise.own(problem, place) for place, (problem, _) in enumerate(ready)]
 
 
 def _shared_kind(evidence: list[tuple[Floats, Floats]]) -> tuple[Floats, float]:

@@ -1,7 +1,7 @@
-"""The population of a sweep's shapes inferred, and all runs drawn given it.
+"""The population of a sweep's shapes inferred from at most 32 runs, and runs drawn given it.
 
-Above 32 runs it is inferred from whole arms of at most 32 of them, spread over how far arms have come; all
-others are drawn given it, without weighing in. So time grows with the number of runs and no faster.
+Of more runs, whole arms of at most 32 tell it, spread over how far arms have come. Each other arm is drawn
+given it, without weighing in and apart from the rest, so that only arms that are asked for take time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scalerl_lab.fit.weighing import Table
 
 NUM_DRAWS = 1024
 _NUM_PARTICLES = 256
-_MOST_RUNS = 32
+MOST_RUNS = 32
 """From how many runs the population is inferred."""
 _ARM_TRIES = 4
 """For one of the final draws of an arm of several seeds: so many are drawn, and one kept by its weight."""
@@ -46,7 +46,9 @@ class _Target:
     arms: Integers
     unit: Unit
 
-    def draw(self, coordinates: Floats, seed: int, counts: Integers, tries: int = 1) -> tuple[Floats, Drawn]:
+    def draw(
+        self, coordinates: Floats, seed: int | list[int], counts: Integers, tries: int = 1
+    ) -> tuple[Floats, Drawn]:
         """([K] log posterior of each population over the prior of the spreads, runs drawn given it).
 
         Args:
@@ -64,82 +66,49 @@ class _Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inferred:
-    """Populations with their weights, which sum to 1, and the runs they were inferred from."""
+class Population:
+    """Populations of shapes as the runs tell them that they were inferred from, and these runs drawn."""
 
+    unit: Unit
     coordinates: Floats
     """[K, 7]"""
     weight: Floats
-    """[K]"""
+    """[K], which sum to 1."""
     runs: list[SiblingRun]
     """With cells where their siblings leave them."""
-    sites: Sites
+    drawn: Drawn
+    """Joint draws of these runs and of their arms."""
+
+    def given(self, runs: list[SiblingRun], number: int) -> tuple[list[SiblingRun], Drawn]:
+        """The runs of one more arm, which told nothing of the population, and draws joint with the others'.
+
+        Args:
+            runs: all of the arm, in their order.
+            number: of the arm; its random numbers belong to it.
+        """
+        arm = np.zeros(len(runs), np.int64)
+        tables = [run.table for run in runs]
+        sites = sites_of(tables, self.unit, *_first_reference(tables, self.unit))
+        kept = _even(self.weight, _NUM_GIVEN)
+        once = np.ones(kept.size, np.int64)
+        target = _Target(tables, sites, arm, self.unit)
+        drawn = target.draw(self.coordinates[kept], [4, number], once)[1]
+        even = np.full(kept.size, 1.0 / kept.size)
+        sites = sites_of(tables, self.unit, *_reference(tables, drawn, even, self.unit))
+        closer, tables = _narrowed(runs, tables, drawn, even)
+        target = _Target(tables, sites, arm, self.unit)
+        return closer, _draw_all(target, self.coordinates, self.weight, [5, number])
 
 
-def share_shape(runs: list[SiblingRun], arms: Integers, unit: Unit) -> tuple[list[SiblingRun], Drawn]:
-    """The runs with cells where their siblings leave them, and joint draws of all runs and arms.
+def infer(runs: list[SiblingRun], arms: Integers, unit: Unit) -> Population:
+    """The population of shapes that runs tell, by importance sampling from normal approximations.
+
+    Where the approximation is poor, as while all runs are young, it is annealed into the posterior.
 
     Args:
         runs: R runs.
         arms: [R] which arm each belongs to, numbered from 0.
         unit: in what the population's priors are stated.
-    """
-    chosen = _chosen(runs, arms)
-    found = _infer([runs[i] for i in chosen], np.unique(arms[chosen], return_inverse=True)[1], unit)
-    runs, sites = list(runs), found.sites
-    for place, i in enumerate(chosen.tolist()):
-        runs[i] = found.runs[place]
-    if len(runs) > chosen.size:
-        others = np.setdiff1d(np.arange(len(runs)), chosen)
-        closer, of_others = _given(
-            [runs[i] for i in others], np.unique(arms[others], return_inverse=True)[1], unit, found
-        )
-        for place, i in enumerate(others.tolist()):
-            runs[i] = closer[place]
-        order = np.argsort(np.concatenate([chosen, others]))
-        sites = Sites(
-            np.concatenate([sites.precision, of_others.precision])[order],
-            np.concatenate([sites.shift, of_others.shift])[order],
-        )
-    kept, counts = np.unique(_even(found.weight, NUM_DRAWS), return_counts=True)
-    target = _Target([run.table for run in runs], sites, arms, unit)
-    return runs, target.draw(found.coordinates[kept], 5, counts, _ARM_TRIES)[1]
-
-
-def _chosen(runs: list[SiblingRun], arms: Integers) -> Integers:
-    """In increasing order, the runs from which the population is inferred: all, or of whole arms.
-
-    Arms are in the order of the compute they have reached, and taken from all along it, each later one from
-    amid a gap, where it fits. An arm of more seeds than that is taken only where all arms are, the smallest.
-    """
-    if len(runs) <= _MOST_RUNS:
-        return np.arange(len(runs))
-    size = np.bincount(arms)
-    last = np.zeros(size.size)
-    np.maximum.at(last, arms, [run.last for run in runs])
-    order = np.argsort(last, kind="stable")
-    taken: list[int] = []
-    total = 0
-    for place in _by_halves(order.size):
-        arm = order[place]
-        if total + size[arm] <= _MOST_RUNS:
-            taken.append(int(arm))
-            total += size[arm]
-    taken = taken or [int(np.argmin(size))]
-    return np.flatnonzero(np.isin(arms, taken))
-
-
-def _by_halves(num: int) -> list[int]:
-    """The numbers below ``num``, so that those first in the list are spread evenly."""
-    bits = max(num - 1, 1).bit_length()
-    reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]
-    return [i for i in reversed_bits if i < num]
-
-
-def _infer(runs: list[SiblingRun], arms: Integers, unit: Unit) -> _Inferred:
-    """Populations by importance sampling from normal approximations.
-
-    Where the approximation is poor, as while all runs are young, it is annealed into the posterior.
     """
     tables = [run.table for run in runs]
     level = (0.5 * sum(unit.bounds) / unit.value, 0.35) if unit.bounds is not None else unit.level_in_unit
@@ -167,20 +136,49 @@ def _infer(runs: list[SiblingRun], arms: Integers, unit: Unit) -> _Inferred:
                 drawn = target.draw(coordinates, 3, _ONE_EACH)[1]
                 runs, tables = _narrowed(runs, tables, drawn, _tempered(log_weight))
             break
-    return _Inferred(coordinates, _tempered(log_weight), runs, target.sites)
+    weight = _tempered(log_weight)
+    target = _Target(tables, target.sites, arms, unit)
+    return Population(unit, coordinates, weight, runs, _draw_all(target, coordinates, weight, 5))
 
 
-def _given(
-    runs: list[SiblingRun], arms: Integers, unit: Unit, found: _Inferred
-) -> tuple[list[SiblingRun], Sites]:
-    """Runs with cells where a population inferred from others leaves them, and their sites."""
-    tables = [run.table for run in runs]
-    target = _Target(tables, sites_of(tables, unit, *_first_reference(tables, unit)), arms, unit)
-    kept = _even(found.weight, _NUM_GIVEN)
-    drawn = target.draw(found.coordinates[kept], 4, np.ones(kept.size, np.int64))[1]
-    weight = np.full(kept.size, 1.0 / kept.size)
-    sites = sites_of(tables, unit, *_reference(tables, drawn, weight, unit))
-    return _narrowed(runs, tables, drawn, weight)[0], sites
+def _draw_all(target: _Target, coordinates: Floats, weight: Floats, seed: int | list[int]) -> Drawn:
+    """Runs and arms drawn given populations that are kept by their weights: the same for all of a sweep."""
+    kept, counts = np.unique(_even(weight, NUM_DRAWS), return_counts=True)
+    return target.draw(coordinates[kept], seed, counts, _ARM_TRIES)[1]
+
+
+def spread_over(last: Floats, arms: Integers) -> Integers:
+    """In increasing order, the runs from which the population is inferred: all, or of whole arms.
+
+    Arms are in the order of the compute they have reached, and taken from all along it, each later one from
+    amid a gap, where it fits. An arm of more seeds than that is taken only where all arms are, the smallest.
+
+    Args:
+        last: [R] compute that each run has reached.
+        arms: [R] which arm each belongs to, numbered from 0.
+    """
+    if last.size <= MOST_RUNS:
+        return np.arange(last.size)
+    size = np.bincount(arms)
+    reached = np.zeros(size.size)
+    np.maximum.at(reached, arms, last)
+    order = np.argsort(reached, kind="stable")
+    taken: list[int] = []
+    total = 0
+    for place in _by_halves(order.size):
+        arm = order[place]
+        if total + size[arm] <= MOST_RUNS:
+            taken.append(int(arm))
+            total += size[arm]
+    taken = taken or [int(np.argmin(size))]
+    return np.flatnonzero(np.isin(arms, taken))
+
+
+def _by_halves(num: int) -> list[int]:
+    """The numbers below ``num``, so that those first in the list are spread evenly."""
+    bits = max(num - 1, 1).bit_length()
+    reversed_bits = [int(f"{i:0{bits}b}"[::-1], 2) for i in range(1 << bits)]
+    return [i for i in reversed_bits if i < num]
 
 
 def _even(weight: Floats, num: int) -> Integers:

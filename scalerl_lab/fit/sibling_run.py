@@ -119,9 +119,16 @@ class SiblingRun:
             lawful=self.lawful,
         )
 
-    def draws(self, drawn: Drawn, run: int, shown: float) -> Draws:
-        """All parameters of the run in the K joint draws."""
-        rng = np.random.default_rng(run + 1)
+    def draws(self, drawn: Drawn, run: int, shown: float, seed: int) -> Draws:
+        """All parameters of the run in the K joint draws.
+
+        Args:
+            drawn: joint draws of its sweep.
+            run: its place among them.
+            shown: compute up to which the law has been seen to hold by half of the runs.
+            seed: of its random numbers.
+        """
+        rng = np.random.default_rng(seed)
         table = self.table
         cell, lawful = table.place[drawn.cell[:, run]], drawn.lawful[:, run]
         prior = drawn.prior_mean[:, run], drawn.prior_sd[:, run]
@@ -154,5 +161,5 @@ class SiblingRun:
             slope=slope,
             edge_mass=float(np.mean(self.axes.at_edge()[cell] & lawful)),
             shown=shown,
-            seed=run + 1,
+            seed=seed,
         )

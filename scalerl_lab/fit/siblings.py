@@ -3,9 +3,9 @@
 Four things are shared. The noise: its size and kind are estimated over all runs. Whether the law holds:
 the share of runs that follow it; and how far: up to the compute that half of the runs have reached. And
 shape: the population of (A, B, C_mid) of ``population``, whose spread between arms and between seeds is
-inferred with the rest; where arms differ much, little is borrowed. Of more than 32 runs the population is
-inferred from whole arms of 32, spread over how far arms have come; the others are drawn given it and do not
-weigh in. Noise is shared over all.
+inferred with the rest; where arms differ much, little is borrowed. Of more than 32 runs whole arms of 32,
+spread over how far arms have come, tell what is shared; each other arm is drawn given that, does not weigh
+in, and takes time only when it is asked for.
 
 The draws of all runs are joint: draw k of every run and arm belongs together, so that a difference
 between two arms is the difference of their draws.
@@ -14,7 +14,7 @@ between two arms is the difference of their draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +23,10 @@ from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.identify import Limits
 from scalerl_lab.fit.law import Floats, hours_to_reach, pass_rate
 from scalerl_lab.fit.law_fit import LawFit, judged, ready, unfitted
+from scalerl_lab.fit.on_demand import MappingOnDemand, SequenceOnDemand
 from scalerl_lab.fit.population import Unit
 from scalerl_lab.fit.shared_noise import share_noise
-from scalerl_lab.fit.shared_shape import share_shape
+from scalerl_lab.fit.shared_shape import infer, spread_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,11 @@ class ArmDraws:
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """Runs of one sweep with their joint posterior."""
+    """Runs of one sweep with their joint posterior; of many, an arm is fitted when it is asked for."""
 
-    fits: tuple[LawFit, ...]
+    fits: Sequence[LawFit]
     """In the order of the curves; all draws are joint."""
-    arms: dict[str, ArmDraws]
+    arms: Mapping[str, ArmDraws]
     """Arms with at least one point."""
 
 
@@ -61,7 +62,8 @@ def fit_siblings(
 ) -> Siblings:
     """The joint posterior of the law for runs that share model, data and evaluation.
 
-    Of more than 32 runs, whole arms of at most 32 tell the population of shapes; others are drawn given it.
+    Of more than 32 runs, whole arms of at most 32 tell the population; each other arm is drawn given it when
+    it is asked for, which changes nothing of what is found.
 
     Args:
         curves: R curves in the same units, in any order: it changes nothing. Those without a point get a fit
@@ -80,24 +82,66 @@ def fit_siblings(
     seen = sorted(
         (i for i, curve in enumerate(curves) if curve.value.size), key=lambda i: (*_rank(curves[i]), names[i])
     )
-    fits = [unfitted(curve, limits) for curve in curves]
     if not seen:
-        return Siblings(tuple(fits), {})
-    labels = list(dict.fromkeys(names[i] for i in seen))
-    arm_of = np.array([labels.index(names[i]) for i in seen])
-    runs = share_noise([ready(curves[i]) for i in seen])
-    runs, drawn = share_shape(runs, arm_of, _unit([curves[i] for i in seen]))
-    shown = float(np.median([run.last for run in runs])) if len(runs) > 1 else 0.0
-    for place, i in enumerate(seen):
-        draws = runs[place].draws(drawn, place, shown)
-        fits[i] = judged(curves[i], runs[place].problem, draws, limits)
-    by_arm: dict[str, ArmDraws] = {}
-    for number, label in sorted(enumerate(labels), key=lambda arm: names.index(arm[1])):
-        of_arm = [fits[seen[place]].draws for place in np.flatnonzero(arm_of == number)]
-        r0 = np.mean([draws.r0 for draws in of_arm if draws is not None], axis=0)
-        A, log_B, log_C = drawn.arm[:, number].T
-        by_arm[label] = ArmDraws(r0, A, np.exp(log_B), np.exp(log_C))
-    return Siblings(tuple(fits), by_arm)
+        return Siblings(tuple(unfitted(curve, limits) for curve in curves), {})
+    found = _Together([curves[i] for i in seen], [names[i] for i in seen], limits)
+    place_of = {i: place for place, i in enumerate(seen)}
+
+    def fit(i: int) -> LawFit:
+        return found.fit(place_of[i]) if i in place_of else unfitted(curves[i], limits)
+
+    in_order = dict.fromkeys(name for i, name in enumerate(names) if i in place_of)
+    return Siblings(SequenceOnDemand(len(curves), fit), MappingOnDemand(in_order, found.arm))
+
+
+class _Together:
+    """Curves with points, in the order of their places, and the population of their shapes."""
+
+    def __init__(self, curves: Sequence[Curve], names: Sequence[str], limits: Limits) -> None:
+        self._curves, self._limits = curves, limits
+        self._labels = list(dict.fromkeys(names))
+        self._arm_of = np.array([self._labels.index(name) for name in names])
+        last = np.array([float(curve.compute[-1]) for curve in curves])
+        self._shown = float(np.median(last)) if last.size > 1 else 0.0
+        self._told_by = spread_over(last, self._arm_of)
+        self._noise, runs = share_noise([ready(curves[place]) for place in self._told_by.tolist()])
+        self._arms_told, arm_of = np.unique(self._arm_of[self._told_by], return_inverse=True)
+        self._population = infer(runs, arm_of, _unit(curves))
+        self._fits: dict[int, LawFit] = {}
+        self._arms: dict[int, ArmDraws] = {}
+
+    def fit(self, place: int) -> LawFit:
+        """Of one of the curves."""
+        self._draw(int(self._arm_of[place]))
+        return self._fits[place]
+
+    def arm(self, label: str) -> ArmDraws:
+        """Of one of the arms."""
+        number = self._labels.index(label)
+        self._draw(number)
+        return self._arms[number]
+
+    def _draw(self, arm: int) -> None:
+        """Fit the arm's runs, once."""
+        if arm in self._arms:
+            return
+        places = np.flatnonzero(self._arm_of == arm)
+        if arm in self._arms_told:
+            columns = np.searchsorted(self._told_by, places).tolist()
+            runs, drawn = [self._population.runs[column] for column in columns], self._population.drawn
+            arm_drawn = drawn.arm[:, np.searchsorted(self._arms_told, arm)]
+        else:
+            assert self._noise is not None
+            shared = [self._noise.given(*ready(self._curves[place])) for place in places.tolist()]
+            runs, drawn = self._population.given(shared, arm)
+            columns, arm_drawn = list(range(places.size)), drawn.arm[:, 0]
+        of_seeds = []
+        for run, column, place in zip(runs, columns, places.tolist(), strict=True):
+            draws = run.draws(drawn, column, self._shown, place + 1)
+            self._fits[place] = judged(self._curves[place], run.problem, draws, self._limits)
+            of_seeds.append(draws.r0)
+        A, log_B, log_C = arm_drawn.T
+        self._arms[arm] = ArmDraws(np.mean(of_seeds, axis=0), A, np.exp(log_B), np.exp(log_C))
 
 
 def _rank(curve: Curve) -> tuple[object, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from scalerl_lab.fit.courses import ArmDraws, Lines
 from scalerl_lab.fit.fitted import FittedCurve, fit_curve, fitted_curve, limits_of
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.law_fit import unfitted
+from scalerl_lab.fit.on_demand import MappingOnDemand
 from scalerl_lab.fit.pool import PooledCeiling
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.fit.siblings import fit_siblings
@@ -28,14 +28,18 @@ class SweepRun:
     arm: str
     points: tuple[EvalPoint, ...]
 
+    def __hash__(self) -> int:
+        # Points are only ever added: the last tells versions of a run apart without reading all of them.
+        return hash((self.run_id, len(self.points), self.points[-1:]))
+
 
 @dataclass(frozen=True, slots=True)
 class SweepFit:
-    """A sweep's runs and arms with their joint posterior."""
+    """A sweep's runs and arms with their joint posterior; of many, each is fitted when it is asked for."""
 
-    runs: dict[str, FittedCurve]
+    runs: Mapping[str, FittedCurve]
     """By run id, in the order given."""
-    arms: dict[str, PooledCeiling]
+    arms: Mapping[str, PooledCeiling]
     """By name; arms with at least one run that has points enough and is not apart."""
 
 
@@ -53,35 +57,35 @@ def fit_sweep(
     left_out = frozenset(apart)
     limits = limits_of(rule)
     joint: list[SweepRun] = []
-    young: list[SweepRun] = []
     for run in sorted((r for r in runs if r.run_id not in left_out), key=lambda r: (r.arm, r.run_id)):
-        enough = num_in_window(run.points, fit_start_gpu_hours) >= limits.min_points
-        (joint if enough else young).append(run)
+        if num_in_window(run.points, fit_start_gpu_hours) >= limits.min_points:
+            joint.append(run)
+    names = [run.arm for run in joint]
     found = fit_siblings(
-        [curve_of(run.run_id, run.points, fit_start_gpu_hours) for run in joint],
-        [run.arm for run in joint],
-        limits=limits,
+        [curve_of(run.run_id, run.points, fit_start_gpu_hours) for run in joint], names, limits=limits
     )
-    fits = {run.run_id: fitted_curve(law, run.points) for run, law in zip(joint, found.fits, strict=True)}
-    for run in young:
-        no_fit = unfitted(curve_of(run.run_id, run.points, fit_start_gpu_hours), limits)
-        fits[run.run_id] = fitted_curve(no_fit, run.points)
-    by_arm: defaultdict[str, list[FittedCurve]] = defaultdict(list)
-    for run in joint:
-        by_arm[run.arm].append(fits[run.run_id])
-    arms = {}
-    for arm, seeds in by_arm.items():
+    place_of = {run.run_id: place for place, run in enumerate(joint)}
+    by_id = {run.run_id: run for run in runs}
+
+    def fit(run_id: str) -> FittedCurve:
+        run = by_id[run_id]
+        if run_id in left_out:
+            return fit_curve(run_id, run.points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule)
+        if run_id in place_of:
+            return fitted_curve(found.fits[place_of[run_id]], run.points)
+        no_fit = unfitted(curve_of(run_id, run.points, fit_start_gpu_hours), limits)
+        return fitted_curve(no_fit, run.points)
+
+    fits = MappingOnDemand(by_id, fit)
+
+    def ceiling(arm: str) -> PooledCeiling:
+        seeds = [fits[run.run_id] for run in joint if run.arm == arm]
         draws = [seed.draws for seed in seeds if seed.draws is not None]
-        if draws:
-            identified = any(seed.identified for seed in seeds)
-            law = found.arms[arm]
-            arms[arm] = PooledCeiling(_of_arm(law.A, law.B, law.C_mid, draws), len(draws), identified)
-    for run in runs:
-        if run.run_id in left_out:
-            fits[run.run_id] = fit_curve(
-                run.run_id, run.points, fit_start_gpu_hours=fit_start_gpu_hours, rule=rule
-            )
-    return SweepFit({run.run_id: fits[run.run_id] for run in runs}, arms)
+        law = found.arms[arm]
+        identified = any(seed.identified for seed in seeds)
+        return PooledCeiling(_of_arm(law.A, law.B, law.C_mid, draws), len(draws), identified)
+
+    return SweepFit(fits, MappingOnDemand(names, ceiling))
 
 
 def _of_arm(A: Floats, B: Floats, C_mid: Floats, seeds: Sequence[Draws]) -> ArmDraws:

@@ -101,7 +101,7 @@ class SweepView:
     plan: SweepPlan
     runs: tuple[RunView, ...]
     budget: Ledger
-    pooled: dict[str, PooledCeiling]
+    pooled: Mapping[str, PooledCeiling]
     """Arm -> its ceiling over the seeds that have not diverged, from one joint fit; arms that have one."""
     orders: tuple[OrderRow, ...] = ()
     """What people ordered of it and its runs, oldest first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scalerl_lab.fit import Siblings, fit_siblings, shared_shape
+from scalerl_lab.fit import Siblings, fit_siblings, shared_shape, siblings
 from scalerl_lab.fit.curve import Curve
+from scalerl_lab.fit.law_fit import ready
 from scalerl_lab.fit.simulate import Arm, SimulatedSweep, Truth, simulate_arms
 
 Array = NDArray[np.float64]
@@ -20,17 +20,9 @@ Array = NDArray[np.float64]
 BUDGET = 16_000.0
 
 
-@dataclass
-class Run:
-    """As much of a run as the choice asks for."""
-
-    last: float
-
-
 def chosen(lasts: list[float], arms: list[int]) -> list[int]:
     """Places of the runs from which the population is inferred."""
-    runs: list[Any] = [Run(last) for last in lasts]
-    found: list[int] = shared_shape._chosen(runs, np.array(arms)).tolist()
+    found: list[int] = shared_shape.spread_over(np.array(lasts), np.array(arms)).tolist()
     return found
 
 
@@ -105,7 +97,7 @@ def test_runs_that_did_not_tell_the_population_are_known_as_if_they_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found, curves, first = large()
-    monkeypatch.setattr(shared_shape, "_MOST_RUNS", 1000)
+    monkeypatch.setattr(shared_shape, "MOST_RUNS", 1000)
     whole = fit_siblings(curves, found.arms)
     off, width = [], []
     for name, arm in whole.arms.items():
@@ -115,6 +107,30 @@ def test_runs_that_did_not_tell_the_population_are_known_as_if_they_had(
         width.append(float((high[1] - high[0]) / (low[1] - low[0])))
     assert float(np.sqrt(np.mean(np.square(off)))) < 0.2
     assert float(np.mean(width)) == pytest.approx(1.0, abs=0.1)
+
+
+def test_an_arm_is_fitted_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, curves, first = large()
+    made: list[str] = []
+
+    def counted(curve: Curve) -> Any:
+        made.append(curve.name)
+        return ready(curve)
+
+    monkeypatch.setattr(siblings, "ready", counted)
+    again = fit_siblings(curves, found.arms)
+    assert len(made) == 32
+    late = next(i for i, curve in enumerate(curves) if curve.name not in made)
+    told = made[:]
+    assert again.fits[late].draws is not None
+    # In any order, with what came of the others.
+    for i in reversed(range(len(curves))):
+        one, two = again.fits[i].draws, first.fits[i].draws
+        assert one is not None
+        assert two is not None
+        assert np.array_equal(one.A, two.A)
+    assert sorted(made) == sorted(curve.name for curve in curves)
+    assert made[:33] == [*told, curves[late].name]
 
 
 def test_ceilings_of_many_runs_cover_the_truth() -> None:
