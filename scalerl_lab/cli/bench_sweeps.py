@@ -144,17 +144,20 @@ def speed_command(quick: bool, as_json: bool) -> None:
     """Measure seconds of fits on one core, beside the paper's grid of curve_fit on the same curve.
 
     JSON: times_faster; posterior, paper, batch, pooled, each with runs, points, seconds, ms_per_curve;
-    by_points, by_runs, by_runs_together, lists of the same.
+    by_points, by_runs, by_runs_together, lists of the same; decision_pass with runs, points, due, seconds,
+    slowest.
     """
     one_thread()
+    from scalerl_lab.report.bench.passes import time_pass
     from scalerl_lab.report.bench.speed import measure_speed
     from scalerl_lab.report.bench.tables import speed_json, speed_tables
 
     speed = measure_speed(_fitters(), quick=quick)
+    decision_pass = time_pass(100 if quick else 1000, 200, 20)
     if as_json:
-        print_json(speed_json(speed))
+        print_json(speed_json(speed, decision_pass))
     else:
-        print_rich(speed_tables(speed))
+        print_rich(speed_tables(speed, decision_pass))
 
 
 @click.command("published")

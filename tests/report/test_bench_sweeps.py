@@ -42,6 +42,7 @@ from scalerl_lab.report.bench.digitised import (
     merge_points,
 )
 from scalerl_lab.report.bench.fitting import Fitters, SweepTask, for_each
+from scalerl_lab.report.bench.passes import time_pass
 from scalerl_lab.report.bench.pooling import (
     YOUNG,
     Member,
@@ -477,8 +478,17 @@ def test_speed_is_of_what_was_timed() -> None:
     assert [timing.points for timing in speed.by_points] == [10, 30, 100, 300, 1000]
     assert {10, 30, 100, 300, 1000, 60} == set(fitted)
     assert speed.batch.ms_per_curve == 10.0
-    assert json.loads(json.dumps(speed_json(speed)))["by_runs"][2]["runs"] == 100
-    assert "2 times faster" in printed(speed_tables(speed))
+    decided = time_pass(40, 30, 2, clock=lambda: float(next(ticks)))
+    assert (decided.runs, decided.points, decided.due, decided.seconds, decided.slowest) == (
+        40,
+        30,
+        2,
+        2.0,
+        1.0,
+    )
+    assert json.loads(json.dumps(speed_json(speed, decided)))["by_runs"][2]["runs"] == 100
+    assert "2 times faster" in printed(speed_tables(speed, decided))
+    assert "verdicts on 2 of 40 concurrent runs of 30 points: 2.00 s" in printed(speed_tables(speed, decided))
 
 
 def test_growth() -> None:

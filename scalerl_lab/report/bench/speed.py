@@ -160,7 +160,9 @@ class _Watch:
         """Siblings, the first three of one arm and the others of an arm each."""
         curves = self.curves(runs, points)
         arms = ["control" if number < 3 else f"arm{number}" for number in range(runs)]
-        return Timing(runs, points, self.median(lambda: list(self.fitters.together(curves, arms).fits), repeats))
+        return Timing(
+            runs, points, self.median(lambda: list(self.fitters.together(curves, arms).fits), repeats)
+        )
 
     def median(self, work: Callable[[], object], repeats: int) -> float:
         """Median seconds of a piece of work."""

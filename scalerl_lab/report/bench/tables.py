@@ -15,6 +15,7 @@ from scalerl_lab.fit.published import CEILING_MARGIN
 from scalerl_lab.fit.score import BANDS
 from scalerl_lab.records import FitStatus
 from scalerl_lab.report.bench.coverage import NINETY, CoverageRow, Quantity
+from scalerl_lab.report.bench.passes import PassTiming
 from scalerl_lab.report.bench.pooling import GainRow, worst
 from scalerl_lab.report.bench.published import HalfBudget, half_budget_means
 from scalerl_lab.report.bench.speed import Speed, Timing, growth
@@ -149,7 +150,7 @@ def half_budget_json(found: Sequence[HalfBudget], **asked: object) -> dict[str, 
     }
 
 
-def speed_tables(speed: Speed) -> RenderableType:
+def speed_tables(speed: Speed, decided: PassTiming) -> RenderableType:
     """The comparison, then growth with points and with runs."""
     posterior, paper = speed.posterior, speed.paper
     lines = [
@@ -160,6 +161,8 @@ def speed_tables(speed: Speed) -> RenderableType:
         f"{speed.batch.ms_per_curve:.2f} ms a curve.",
         f"A pooled sweep of {speed.pooled.runs} runs of {speed.pooled.points} points: "
         f"{speed.pooled.seconds:.2f} s.",
+        f"A decision pass, verdicts on {decided.due} of {num(decided.runs, 'concurrent run')} of "
+        f"{decided.points} points: {decided.seconds:.2f} s.",
     ]
     table = _table("fit", "runs", "points", "seconds", "ms a run", "exponent of growth")
     for name, timings in (
@@ -190,8 +193,8 @@ def sweeps_json(coverage: Sequence[CoverageRow], gains: Sequence[GainRow], **ask
     }
 
 
-def speed_json(speed: Speed) -> dict[str, Any]:
-    """All timings, each with runs, points, seconds and ms_per_curve."""
+def speed_json(speed: Speed, decided: PassTiming) -> dict[str, Any]:
+    """All timings, each with runs, points, seconds and ms_per_curve; of a pass also how many were due."""
     return {
         "times_faster": speed.times_faster,
         **{name: _timing_json(getattr(speed, name)) for name in ("posterior", "paper", "batch", "pooled")},
@@ -199,6 +202,7 @@ def speed_json(speed: Speed) -> dict[str, Any]:
             name: [_timing_json(timing) for timing in getattr(speed, name)]
             for name in ("by_points", "by_runs", "by_runs_together")
         },
+        "decision_pass": asdict(decided),
     }
 
 
