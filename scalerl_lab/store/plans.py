@@ -84,18 +84,25 @@ def read(session: Session, sweep_id: str) -> SweepPlan:
 
     Raises:
         NotFound: no sweep has this id.
+        StoreError: it was written by a version of the lab that knew other settings.
     """
     row = session.get(SweepTable, sweep_id)
     if row is None:
         raise NotFound(f"no sweep has the id {sweep_id}")
     both = select(SweepRunTable, RunTable).join(RunTable, RunTable.run_id == SweepRunTable.run_id)
     in_order = both.where(SweepRunTable.sweep_id == sweep_id).order_by(SweepRunTable.place)
-    return SweepPlan(
-        sweep_id=sweep_id,
-        sweep=from_json(Sweep, row.sweep),
-        profile=from_json(Profile, row.profile),
-        runs=tuple(_planned(place, run) for place, run in session.execute(in_order)),
-    )
+    try:
+        return SweepPlan(
+            sweep_id=sweep_id,
+            sweep=from_json(Sweep, row.sweep),
+            profile=from_json(Profile, row.profile),
+            runs=tuple(_planned(place, run) for place, run in session.execute(in_order)),
+        )
+    except ValueError as error:
+        raise StoreError(
+            f"sweep {sweep_id} ({row.name}) was recorded by another version of the lab and cannot be read "
+            f"by this one: {error}"
+        ) from None
 
 
 def _planned(place: SweepRunTable, run: RunTable) -> PlannedRun:

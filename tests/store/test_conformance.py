@@ -20,7 +20,7 @@ from scalerl_lab.records import (
     TrialStarted,
 )
 from scalerl_lab.store import Store
-from scalerl_lab.store.tables import Table
+from scalerl_lab.store.tables import SweepTable, Table
 from tests.store import story
 
 SWEEP = "5feeb0000001"
@@ -260,6 +260,15 @@ def test_sweeps_and_runs_are_found_by_what_people_type(store: Store, plan: Sweep
         store.find_run("")
     with pytest.raises(NotFound):
         store.plan("nosuch")
+
+
+def test_a_sweep_of_another_version_is_named(store: Store, plan: SweepPlan) -> None:
+    store.record_plan(plan)
+    with store.database.write() as session:
+        row = session.get_one(SweepTable, SWEEP)
+        row.sweep = row.sweep | {"later": 1}
+    with pytest.raises(StoreError, match="another version of the lab"):
+        store.plan(SWEEP)
 
 
 def test_what_no_plan_names_is_refused(store: Store, plan: SweepPlan) -> None:
