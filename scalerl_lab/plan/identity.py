@@ -12,6 +12,12 @@ from scalerl_lab.config.recipe import Recipe
 RESULTS_VERSION = 1
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
+NEUTRAL: dict[str, Any] = {}
+"""Fields that were added to recipes -> their JSON value that means what recipes did before.
+
+There they are left out, so that a run on record keeps its identity and is not trained anew.
+"""
+
 PROSE = frozenset({"name", "about", "stands_in"})
 """Fields of a recipe that describe it and decide nothing."""
 
@@ -20,19 +26,30 @@ def run_identity(recipe: Recipe, seed: int, meter: Meter) -> str:
     """The identity of a run: 12 hexadecimal digits.
 
     The first digits of SHA-256 over the canonical JSON of recipe, seed, meter and results version. Left
-    out are the recipe's name, prose and stand-ins, and its resources, except under a ``wall`` meter,
-    where GPU-hours depend on the devices held.
+    out are the recipe's name, prose and stand-ins, what is neutral of later fields, and its resources,
+    except under a ``wall`` meter, where GPU-hours depend on the devices held.
     """
     left_out = PROSE if isinstance(meter, WallMeter) else PROSE | {"resources"}
     return digest(
         {
-            "recipe": recipe.model_dump(mode="json", exclude=set(left_out)),
+            "recipe": without_neutral(recipe.model_dump(mode="json", exclude=set(left_out))),
             "seed": seed,
             "meter": meter.model_dump(mode="json"),
             "results_version": RESULTS_VERSION,
         },
         12,
     )
+
+
+def without_neutral(value: dict[str, Any], at: str = "") -> dict[str, Any]:
+    """A recipe's JSON without later fields that have their neutral value, at any depth."""
+    kept: dict[str, Any] = {}
+    for name, inner in value.items():
+        path = f"{at}{name}"
+        if path in NEUTRAL and inner == NEUTRAL[path]:
+            continue
+        kept[name] = without_neutral(inner, f"{path}.") if isinstance(inner, dict) else inner
+    return kept
 
 
 def digest(value: Any, num_digits: int) -> str:

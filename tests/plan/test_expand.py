@@ -70,6 +70,19 @@ def test_ids_have_their_form_and_do_not_drift() -> None:
     assert {run.sweep_id for run in plan.runs} == {plan.sweep_id}
 
 
+def test_a_later_field_at_its_neutral_value_changes_no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    capped = override(BASE, {"loss.ratio_cap": 4.0})
+    own, other = run_identity(BASE, 0, METER), run_identity(capped, 0, METER)
+    monkeypatch.setitem(identity.NEUTRAL, "loss.ratio_cap", 5.0)
+    monkeypatch.setitem(identity.NEUTRAL, "ratio_cap", 4.0)
+    # As if the field had not been there; with another value it counts as before.
+    assert run_identity(BASE, 0, METER) != own
+    assert run_identity(capped, 0, METER) == other
+    assert identity.without_neutral({"loss": {"type": "cispo", "ratio_cap": 5.0}}) == {
+        "loss": {"type": "cispo"}
+    }
+
+
 def test_identity_ignores_prose_and_keeps_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
     own = run_identity(BASE, 0, METER)
     prose = {"name": "other", "about": "words", "stands_in": {"laptop": "tiny"}}
