@@ -288,7 +288,7 @@ class Rule(Strict):
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Difference that counts (ScaleRL A.5: three replicates lay within 0.015, hence 0.02); of GPU-hours it is
     a share of the reference's."""
-    kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.98
+    kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """A run is killed once its arm lies below the reference by more than the margin with this probability.
 
     As far as the posterior is calibrated, 1 less it bounds false kills over the whole run, however often one

@@ -131,10 +131,10 @@ def test_a_slow_arm_is_killed_by_its_hours() -> None:
             "would move that by 0.10 margins (0.125 allowed), after 8,000",
         ),
         # 1.2816 * 0.002 = 0.128 margins.
-        (0.605, 0.006, 0.0020, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
+        (0.605, 0.006, 0.0020, Cause.WITHIN_MARGIN, "(0.95 demanded)"),
         # 1.2816 * 0.016: more than a margin to either side.
-        (0.650, 0.016, 0.0015, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
-        (0.605, 0.006, None, Cause.WITHIN_MARGIN, "(0.98 demanded)"),
+        (0.650, 0.016, 0.0015, Cause.WITHIN_MARGIN, "(0.95 demanded)"),
+        (0.605, 0.006, None, Cause.WITHIN_MARGIN, "(0.95 demanded)"),
         # A kill goes before.
         (0.500, 0.006, 0.0015, Cause.CEILING_BELOW, "with probability > 0.999"),
     ],

@@ -53,14 +53,14 @@ def test_a_ceiling_clearly_below_is_killed_with_the_numbers() -> None:
     assert decision.reason.startswith("The ceiling 0.710 [0.6")
     assert "lies below the control's 0.800 [0.79" in decision.reason
     assert "by more than 0.02 with probability 0.9" in decision.reason
-    assert decision.reason.endswith("(0.98 demanded), after 9,850 of 16,000 GPU-hours, 3.1 midpoints.")
+    assert decision.reason.endswith("(0.95 demanded), after 9,850 of 16,000 GPU-hours, 3.1 midpoints.")
 
 
 def test_a_tied_arm_goes_on() -> None:
     decision = decide_on(run_state(RUNNING), TIED, [], CONTROLS, sweep=sweep(), free_gpu_hours=0.0)
     assert (decision.action, decision.cause) == (Action.CONTINUE, Cause.WITHIN_MARGIN)
     assert decision.evidence.probability_below is not None
-    assert f"with probability {decision.evidence.probability_below:.3f} (0.98 demanded)" in decision.reason
+    assert f"with probability {decision.evidence.probability_below:.3f} (0.95 demanded)" in decision.reason
 
 
 def test_what_is_not_identified_goes_on() -> None:
@@ -222,11 +222,11 @@ def test_small_sweeps_have_readable_hours() -> None:
 def test_certainty_is_never_claimed() -> None:
     sure = fit_with(0.2, 0.001)
     decision = decide_on(run_state(RUNNING), sure, [], CONTROLS, sweep=sweep(), free_gpu_hours=0.0)
-    assert "with probability > 0.999 (0.98 demanded)" in decision.reason
+    assert "with probability > 0.999 (0.95 demanded)" in decision.reason
     better = decide_on(
         run_state(RUNNING), fit_with(0.99, 0.001), [], CONTROLS, sweep=sweep(), free_gpu_hours=0.0
     )
-    assert "with probability < 0.001 (0.98 demanded)" in better.reason
+    assert "with probability < 0.001 (0.95 demanded)" in better.reason
 
 
 @pytest.mark.parametrize(
