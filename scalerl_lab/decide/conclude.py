@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from scalerl_lab.decide.analysis import fit_together
 from scalerl_lab.decide.recorded import Recorded
 from scalerl_lab.decide.replay import Move, Replayed
-from scalerl_lab.fit import SweepRun, ceiling_difference
-from scalerl_lab.records import Interval
+from scalerl_lab.fit import Difference, SweepRun, ceiling_difference
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
     """By the joint fit of all points that were reported."""
 
-    differences: dict[str, Interval]
+    differences: dict[str, Difference]
     """Arm -> ceiling minus the control's; arms without a fit, or all of whose runs diverged, are left out."""
     forecasts: dict[str, float]
     """Arm -> median pass rate at the budget, mean over its runs."""
@@ -30,7 +29,7 @@ def conclude(recorded: Recorded, replayed: Replayed) -> Conclusion:
     )
     control = found.arms.get(recorded.control)
     differences = {
-        arm: ceiling_difference(ceiling, control).interval
+        arm: ceiling_difference(ceiling, control)
         for arm, ceiling in found.arms.items()
         if control is not None and arm != recorded.control
     }

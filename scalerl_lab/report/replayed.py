@@ -73,7 +73,7 @@ def _runs(report: ReplayReport, truth: Mapping[str, float] | None) -> Table:
             hours(outcome.state.gpu_hours),
             rate(points[-1].pass_rate if points else None),
             *([] if truth is None else [rate(truth.get(planned.arm))]),
-            _interval(difference),
+            _interval(None if difference is None else difference.interval),
             fate(outcome),
         )
     return table
@@ -149,7 +149,9 @@ def _report_json(report: ReplayReport, truth: Mapping[str, float] | None) -> dic
         ],
         "differences": {
             arm: {"median": each.median, "low95": each.low95, "high95": each.high95}
-            for arm, each in report.conclusion.differences.items()
+            for arm, each in (
+                (arm, difference.interval) for arm, difference in report.conclusion.differences.items()
+            )
         },
         "forecasts": report.conclusion.forecasts,
     }

@@ -245,5 +245,5 @@ def test_the_forecast_is_the_verdict_of_analyse_and_runs_share_its_fits(
     # Asked at five computes of the control, of which the arm shares those up to its kill: one fit each.
     assert fits <= 5 < len(jobs)
     said = conclude(recorded, found)  # type: ignore[arg-type]
-    assert said.differences["worse"].median == pytest.approx(-0.15, abs=0.05)
+    assert said.differences["worse"].interval.median == pytest.approx(-0.15, abs=0.05)
     assert chosen_by_forecast(found, said) == chosen_by_value(found) == "control"

@@ -90,13 +90,16 @@ def test_rows_are_means_over_sweeps() -> None:
 
 def test_reported_differences_are_held_against_those_of_full_runs() -> None:
     full = replace(
-        judge(case(), Contender("none", "", NoStop), QUICK, None), reported={"b": -0.015, "c": 0.0}
+        judge(case(), Contender("none", "", NoStop), QUICK, None),
+        reported={"b": -0.015, "c": 0.0},
+        verdicts={"b": 0, "c": 0},
     )
     own = replace(
         full,
         contender="forecast",
         family="forecast",
         reported={"b": -0.021, "c": 0.012, "other": 1.0},
+        verdicts={"b": -1, "c": 0, "other": 1},
     )
     none, ours = decision_rows([full, own])
     assert none.moved is None

@@ -40,7 +40,7 @@ class Moved:
     within_half_margin: float
     """Share that moved by at most half a margin."""
     verdicts_changed: int
-    """Said to lie below the control by the margin (its median does) by one and not by the other."""
+    """Said to have a lower ceiling than the control by more than the margin, a higher one, or neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def moved_from(group: Sequence[Judged], full: Mapping[str, Judged]) -> Moved | N
         full: case -> with no run stopped.
     """
     pairs = [
-        (one.reported[arm], full[one.case].reported[arm], one.margin)
+        (one, full[one.case], arm)
         for one in group
         if one.case in full
         for arm in one.reported
@@ -149,14 +149,14 @@ def moved_from(group: Sequence[Judged], full: Mapping[str, Judged]) -> Moved | N
     ]
     if not pairs:
         return None
-    by = [abs(own - whole) for own, whole, _ in pairs]
+    by = [abs(own.reported[arm] - whole.reported[arm]) for own, whole, arm in pairs]
     return Moved(
         differences=len(pairs),
         rms=math.sqrt(sum(each**2 for each in by) / len(by)),
         largest=max(by),
-        within_half_margin=sum(m <= 0.5 * margin for m, (_, _, margin) in zip(by, pairs, strict=True))
+        within_half_margin=sum(m <= 0.5 * own.margin for m, (own, _, _) in zip(by, pairs, strict=True))
         / len(by),
-        verdicts_changed=sum((own < -margin) != (whole < -margin) for own, whole, margin in pairs),
+        verdicts_changed=sum(own.verdicts[arm] != whole.verdicts[arm] for own, whole, arm in pairs),
     )
 
 

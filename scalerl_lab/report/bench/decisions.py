@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.decide.conclude import chosen_by_forecast, chosen_by_value, conclude
 from scalerl_lab.decide.recorded import Recorded
 from scalerl_lab.decide.replay import Asked, Order, Outcome, Policy, Replayed, replay
+from scalerl_lab.fit import Difference
 from scalerl_lab.report.bench.decision_cases import Case, SimulatedTask
 from scalerl_lab.report.bench.fitting import for_each
 
@@ -75,6 +77,9 @@ class Judged:
     difference_within95: tuple[bool, ...]
     reported: dict[str, float]
     """Arm -> median difference to the control as reported in the end, of arms that were not killed."""
+    verdicts: dict[str, int]
+    """Arm -> -1: its ceiling is said to be lower than the control's by more than the margin; 1: higher; 0: no
+    such answer has the probability that a kill demands."""
     margin: float
     asked: int
     seconds: float
@@ -182,8 +187,9 @@ def scored(
     tied = {arm for arm in judged_arms if case.is_tied(arm)}
     worse = set(judged_arms) - tied
     conclusion = conclude(recorded, found) if terms.differences or contender.forecasts else None
-    reported = {} if conclusion is None or not terms.differences else conclusion.differences
-    compared = [arm for arm in reported if arm in by_arm and arm not in killed]
+    said = {} if conclusion is None or not terms.differences else conclusion.differences
+    compared = {arm: each for arm, each in said.items() if arm in by_arm and arm not in killed}
+    reported = {arm: each.interval for arm, each in compared.items()}
     # What is reported are ceilings; where the truth is another quantity, nothing is held against them.
     true = {} if case.against_best else case.truth
     errors = {arm: true[arm] - true[recorded.control] for arm in compared if arm in true}
@@ -214,12 +220,19 @@ def scored(
         difference_within95=tuple(
             reported[arm].low95 <= errors[arm] <= reported[arm].high95 for arm in errors
         ),
-        reported={arm: reported[arm].median for arm in compared},
+        reported={arm: interval.median for arm, interval in reported.items()},
+        verdicts={arm: _verdict(each, recorded.sweep.rule) for arm, each in compared.items()},
         margin=recorded.sweep.rule.margin,
         asked=found.asked,
         seconds=timed.seconds,
         slowest_s=timed.slowest_s,
     )
+
+
+def _verdict(difference: Difference, rule: Rule) -> int:
+    if difference.probability_below(-rule.margin) >= rule.kill_probability:
+        return -1
+    return int(difference.probability_above(rule.margin) >= rule.kill_probability)
 
 
 def _killed_at(outcomes: Sequence[Outcome]) -> float:
