@@ -24,7 +24,8 @@ at compute not yet spent.
     proposal.py   populations proposed
     sibling_run.py  a run of a sweep with its cells
     shared_noise.py  noise, and whether the law holds, over all runs
-    shared_shape.py  the population inferred, and all runs drawn
+    shared_shape.py  the population inferred, and runs drawn given it
+    on_demand.py  collections whose items are made when they are first asked for
     siblings.py   ``fit_siblings``: the runs of a sweep fitted together
     collapse.py   the change-point of a run that falls from its peak
     rises.py      none, one or two rises as descriptions of a curve
