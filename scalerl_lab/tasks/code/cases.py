@@ -55,9 +55,10 @@ def _read_case(number: int, case: Any) -> Case:
     if keys == _KINDS["stdin"]:
         if all(isinstance(text, str) for text in case.values()):
             return StdinCase(case["stdin"], case["expected"])
-    elif keys == _KINDS["call"] and isinstance(case["function"], str) and isinstance(case["arguments"], list):
-        if case["function"].isidentifier():
-            return CallCase(case["function"], tuple(case["arguments"]), case["expected"])
+    elif keys == _KINDS["call"]:
+        name, arguments = case["function"], case["arguments"]
+        if isinstance(name, str) and name.isidentifier() and isinstance(arguments, list):
+            return CallCase(name, tuple(arguments), case["expected"])
     raise DataError(
         f"tests[{number}] is {_short(case)}; allowed: "
         '{"stdin": TEXT, "expected": TEXT} or {"function": NAME, "arguments": [...], "expected": VALUE}'
