@@ -15,11 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from scalerl_lab.config.sandbox import SandboxLimits
 from scalerl_lab.errors import ResourceError
 from scalerl_lab.tasks.sandbox import inside
-from scalerl_lab.tasks.sandbox.start import MB, Kind, start_bubblewrap, start_weak
+from scalerl_lab.tasks.sandbox.start import MB, WEAK_MARK, Kind, start_bubblewrap, start_weak
 
 Json = None | bool | int | float | str | Sequence["Json"] | dict[str, "Json"]
 """What JSON can say."""
@@ -283,9 +284,26 @@ class Box:
         if self._started.info_fd is not None:
             os.close(self._started.info_fd)
         if self._started.folder is not None:
+            _kill_marked(f"{WEAK_MARK}={self._started.folder}".encode())
             shutil.rmtree(self._started.folder, ignore_errors=True)
 
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def _kill_marked(mark: bytes) -> None:
+    """Kill what a program of the weak fallback left behind after it ended its supervisor."""
+    for _ in range(50):
+        found = False
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(folder.name), signal.SIGKILL)
+                    found = True
+            except OSError:
+                continue
+        if not found:
+            return
+        time.sleep(0.01)

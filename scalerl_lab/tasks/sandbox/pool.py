@@ -35,15 +35,26 @@ class _Warm:
         self._lock = threading.Lock()
         self._boxes: deque[Box] = deque()
         self._num = num
+        self._num_starting = 0
         self._closed = False
 
     def fill(self) -> None:
         """Start as many as are missing; does not wait until they are ready."""
         while True:
             with self._lock:
-                if self._closed or len(self._boxes) >= self._num:
+                if self._closed or len(self._boxes) + self._num_starting >= self._num:
                     return
-                self._boxes.append(Box(self._limits, self._kind))
+                self._num_starting += 1
+            try:
+                box = Box(self._limits, self._kind)
+            finally:
+                with self._lock:
+                    self._num_starting -= 1
+            with self._lock:
+                if not self._closed:
+                    self._boxes.append(box)
+                    continue
+            box.kill()
 
     def take(self) -> Box:
         """A sandbox that is ready; one that died while it waited is replaced.

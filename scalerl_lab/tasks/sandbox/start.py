@@ -53,9 +53,11 @@ class Started:
     """Tells the process id that the supervisor has outside; None where there is no namespace."""
     uid: int | None
     folder: str | None
-    """Scratch folder to remove afterwards, where it is not a file system of the sandbox's own."""
+    """Of the weak fallback: the scratch folder to remove; the environment of its processes names it."""
 
 
+WEAK_MARK = "LAB_SANDBOX_FOLDER"
+"""Variable by which processes of the weak fallback are found again, whoever their parent is."""
 _INSIDE = Path(__file__).with_name("inside.py")
 _OPTIONS = ("-S", "-s", "-P", "-B", "-X", "utf8")
 _ENVIRONMENT = {
@@ -183,7 +185,8 @@ def start_bubblewrap(limits: SandboxLimits) -> Started:
     if shutil.which("bwrap") is None:
         raise ResourceError(
             "bubblewrap (bwrap) is not installed: model-written code has nowhere safe to run. "
-            "Install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)"
+            "Install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap), or let the "
+            "recipe say sandbox.fallback=weak, which isolates neither files nor network"
         )
     uid = draw_user()
     given = [_memory_file("supervisor", _supervisor())]
@@ -228,6 +231,7 @@ def start_weak() -> Started:
     if uid is not None:
         os.chown(folder, uid, uid)
     environment = {key: text for key, text in _ENVIRONMENT.items() if key != "LD_LIBRARY_PATH"}
+    environment[WEAK_MARK] = folder
     command = [str(python), *_OPTIONS, "-c", _INSIDE.read_text(), _options(uid, folder)]
     return Started(_popen(command, (), environment), None, uid, folder)
 
