@@ -10,6 +10,8 @@ What keeps what out: mount namespaces and an empty root (files), an empty networ
 unprivileged user of its own where the lab is root, resource limits of the kernel (CPU, address space,
 processes, files, sizes) and the supervisor's watch (wall clock, memory in sum, output, number of files).
 
+It needs Linux 5.14 or later: limits on processes count per user namespace since then.
+
 Nothing that comes out of a sandbox is believed: an ``Outcome`` is what the program said and how it ended.
 Whoever gives verdicts compares outside, with answers that never went in. This room knows neither problems
 nor rewards.
@@ -19,12 +21,13 @@ from __future__ import annotations
 
 from scalerl_lab.tasks.sandbox.box import Box, Call, Ending, Json, Outcome, Program
 from scalerl_lab.tasks.sandbox.check import Finding, isolation_here, look_around
-from scalerl_lab.tasks.sandbox.pool import Job, SandboxPool
+from scalerl_lab.tasks.sandbox.pool import Cost, Job, SandboxPool
 from scalerl_lab.tasks.sandbox.start import Isolation, Kind
 
 __all__ = [
     "Box",
     "Call",
+    "Cost",
     "Ending",
     "Finding",
     "Isolation",

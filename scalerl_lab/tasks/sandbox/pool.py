@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import median
 from types import TracebackType
 
 from scalerl_lab.config.sandbox import Sandbox, SandboxLimits
@@ -25,6 +27,18 @@ class Job:
     programs: Sequence[Program]
     total_s: float = float("inf")
     """Running time of all programs together; those that would start later are not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What isolation costs, in milliseconds of wall clock."""
+
+    cold_start_ms: float
+    """From nothing to a sandbox that serves; median."""
+    warm_wait_ms: float
+    """What a solution waits for beside its own running time, where a sandbox is ready; median."""
+    solution_ms: float
+    """A trivial solution when all workers are busy."""
 
 
 class _Warm:
@@ -60,8 +74,18 @@ class _Warm:
         """A sandbox that is ready; one that died while it waited is replaced.
 
         Raises:
-            ResourceError: a new one does not start either.
+            ResourceError: a new one does not start either, three times within seconds.
         """
+        for patience_s in (0.2, 1.0, None):
+            try:
+                return self._next_ready()
+            except ResourceError:
+                if patience_s is None or self._closed:
+                    raise
+                time.sleep(patience_s)  # the machine may be short of processes for a moment
+        raise AssertionError("unreachable")
+
+    def _next_ready(self) -> Box:
         while True:
             with self._lock:
                 if self._closed:
@@ -108,6 +132,7 @@ class SandboxPool:
         self.isolation = isolation_here(sandbox.fallback)
         """How programs are isolated; for the run's record."""
         self.workers = sandbox.workers or len(os.sched_getaffinity(0))
+        self._limits = sandbox.limits
         self._owner = os.getpid()
         self._warm = _Warm(sandbox.limits, self.isolation.kind, self.workers)
         # A sandbox dies with the thread that started it: these threads live as long as the pool.
@@ -182,9 +207,35 @@ class SandboxPool:
         return outcomes
 
     def close(self) -> None:
-        """Wait for the jobs under way, then end every sandbox."""
-        self._threads.shutdown(wait=True)
+        """Wait for the jobs that run, drop those that do not yet, and end every sandbox."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self._finalizer()
+
+    def cost(self, num: int = 20) -> Cost:
+        """What isolation costs here now, by ``num`` trivial solutions each way.
+
+        Raises:
+            ResourceError: a sandbox cannot be started.
+        """
+        job = Job([Program("print(1)")])
+        cold = []
+        for _ in range(num):
+            started = time.monotonic()
+            box = Box(self._limits, self.isolation.kind)
+            box.wait_ready()
+            cold.append(time.monotonic() - started)
+            box.kill()
+        warm = []
+        for _ in range(num):
+            time.sleep(0.1)  # the next sandbox is ready by then
+            started = time.monotonic()
+            (outcome,) = self.run(job)
+            warm.append(time.monotonic() - started - outcome.seconds)
+        started = time.monotonic()
+        for _ in self.map([job] * num):
+            pass
+        busy = (time.monotonic() - started) / num
+        return Cost(*(1000 * seconds for seconds in (median(cold), median(warm), busy)))
 
     def __enter__(self) -> SandboxPool:
         return self

@@ -185,8 +185,8 @@ def start_bubblewrap(limits: SandboxLimits) -> Started:
     if shutil.which("bwrap") is None:
         raise ResourceError(
             "bubblewrap (bwrap) is not installed: model-written code has nowhere safe to run. "
-            "Install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap), or let the "
-            "recipe say sandbox.fallback=weak, which isolates neither files nor network"
+            "Install it (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap), or let "
+            "the recipe say sandbox.fallback=weak, which isolates neither files nor network"
         )
     uid = draw_user()
     given = [_memory_file("supervisor", _supervisor())]

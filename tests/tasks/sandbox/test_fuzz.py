@@ -21,9 +21,10 @@ from tests.tasks.sandbox.host import processes_of, without_bwrap
 pytestmark = without_bwrap
 
 NUM_INPUTS = int(os.environ.get("SANDBOX_FUZZ", "60"))
+WORKERS = 6
 SECONDS_EACH = 2.0
 """Most that an input may take on average, however busy the machine: its limits allow little more."""
-LIMITS = SandboxLimits(cpu_s=1, wall_s=0.5, memory_mb=96, processes=6, scratch_mb=1, files=100, output_kb=16)
+LIMITS = SandboxLimits(cpu_s=1, wall_s=0.4, memory_mb=96, processes=6, scratch_mb=1, files=100, output_kb=16)
 
 _STATEMENTS = (
     "print(input())",
@@ -89,8 +90,11 @@ def _completions(seed: int) -> Iterator[tuple[tuple[Case, ...], str]]:
     draw = random.Random(seed)
     tests: tuple[Case, ...] = (StdinCase("3\n", "9"), CallCase("f", (3,), [9]))
     for _ in range(NUM_INPUTS):
-        fence = draw.choice(("```python\n", "```\n", "````py\n", "``"))
-        yield tests, f"{fence}{_program(draw)}\n```{draw.choice(('', '`', ' '))}"
+        malformed = draw.random() < 0.1
+        opened, closed = (
+            ("```py\n", "```" + draw.choice(("", "`", " "))) if not malformed else ("``\n", "```x")
+        )
+        yield tests, f"{opened}{_program(draw)}\n{closed}"
 
 
 @pytest.mark.timeout(60 + NUM_INPUTS * SECONDS_EACH)
@@ -107,15 +111,14 @@ def test_random_programs_neither_hang_nor_leave_anything(monkeypatch: pytest.Mon
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     started = time.monotonic()
     scores = []
-    with SandboxPool(Sandbox(workers=2, limits=LIMITS)) as pool:
+    with SandboxPool(Sandbox(workers=WORKERS, limits=LIMITS)) as pool:
         verifier = CodeVerifier(pool, CodeReward(total_s=1.0))
         for verdict in verifier.verify_batch(_completions(seed=20260)):
             scores.append(verdict.score)
             if len(scores) % 500 == 0:
                 waiting = {box.uid for box in pool._warm._boxes if box.uid is not None}
-                # Two solutions may be under way.
-                assert len({*drawn} - waiting) >= 400
-                assert len(processes_of(drawn - waiting)) <= 2 * (LIMITS.processes + 1) + 2
+                assert len(drawn) >= 0.8 * len(scores)
+                assert len(processes_of(drawn - waiting)) <= WORKERS * (LIMITS.processes + 3)
     seconds = time.monotonic() - started
     assert len(scores) == NUM_INPUTS
     assert sum(scores) == 0.0  # nothing that a random program says is the answer

@@ -100,25 +100,19 @@ def test_megabytes_pass_in_and_out_whole() -> None:
     assert outcome.stdout.decode() == text
 
 
-def test_a_warm_sandbox_answers_within_sixty_milliseconds() -> None:
-    """The share of the start that a solution waits for, median of 15, against what a plain python takes.
-
-    The bound is 60 ms on an idle machine; a busy one is allowed as much more as it slows a plain start.
-    """
-    job = Job([Program("print(1)")])
-    waits, plain = [], []
+def test_a_start_takes_less_than_sixty_milliseconds() -> None:
+    """On an idle machine; a busy one is allowed as much more as it slows the start of a plain python."""
+    plain = []
+    for _ in range(15):
+        before = time.monotonic()
+        subprocess.run([sys.executable, "-I", "-S", "-c", "print(1)"], check=True, capture_output=True)
+        plain.append(time.monotonic() - before)
+    idle_start_ms = 12.0
+    slowed = max(1.0, statistics.median(plain) * 1000 / idle_start_ms)
     with SandboxPool(Sandbox(workers=1, limits=LIMITS)) as pool:
-        for _ in range(15):
-            time.sleep(0.15)
-            before = time.monotonic()
-            (outcome,) = pool.run(job)
-            waits.append(time.monotonic() - before - outcome.seconds)
-            before = time.monotonic()
-            subprocess.run([sys.executable, "-I", "-S", "-c", "print(1)"], check=True, capture_output=True)
-            plain.append(time.monotonic() - before)
-    idle_start = 0.012
-    slowed = max(1.0, statistics.median(plain) / idle_start)
-    assert statistics.median(waits) < 0.060 * slowed
+        cost = pool.cost(num=10)
+    assert cost.warm_wait_ms < 60.0 * slowed
+    assert cost.cold_start_ms < 60.0 * slowed
 
 
 def test_a_sandbox_that_died_while_it_waited_is_replaced(pool: SandboxPool) -> None:
@@ -196,6 +190,17 @@ def test_when_the_lab_is_killed_nothing_of_its_sandboxes_is_left(how: signal.Sig
         time.sleep(0.02)
     assert processes_of(uids) == []
     lab.stdout.close()
+
+
+def test_closing_a_pool_drops_what_does_not_run_yet() -> None:
+    pool = SandboxPool(Sandbox(workers=1, limits=LIMITS))
+    running, waiting = (
+        pool.submit(Job([Program("import time\ntime.sleep(0.5)\nprint(1)")])) for _ in range(2)
+    )
+    time.sleep(0.2)
+    pool.close()
+    assert running.result()[0].stdout == b"1\n"
+    assert waiting.cancelled()
 
 
 def test_closing_a_pool_ends_its_sandboxes_and_it_takes_no_more() -> None:
