@@ -46,6 +46,7 @@ def check_command(as_json: bool) -> None:
         else "Programs run as the lab's user without capabilities, in a namespace of their own."
     )
     click.echo(
-        f"A start takes {cost.cold_start_ms:.0f} ms; a solution waits {cost.warm_wait_ms:.0f} ms, as its sandbox "
-        f"is started before; {cost.solution_ms:.0f} ms a solution where {pool.workers} workers are busy."
+        f"A start takes {cost.cold_start_ms:.0f} ms. A solution waits {cost.warm_wait_ms:.0f} ms of it, "
+        "as its sandbox is started before. "
+        f"Where all {pool.workers} workers are busy, a solution takes {cost.solution_ms:.0f} ms."
     )

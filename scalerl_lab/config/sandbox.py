@@ -45,9 +45,8 @@ class CodeReward(Strict):
     """The score of a solution from the tests that it passes."""
 
     score: Literal["fraction", "all_or_nothing"] = "fraction"
-    """``fraction`` of the tests passed, all of which run (ProRL v1, 2505.24864, appendix on code rewards;
-    Magistral and Eurus score all-or-nothing)."""
+    """``fraction`` of the tests passed, all of which run (ProRL v1, 2505.24864, Table 4)."""
     total_s: PositiveFloat = 5.0
-    """Running time of all tests of a solution together; past it the score is 0 (ProRL v1)."""
+    """Running time of all tests of a solution together; past it the score is 0 (ProRL v1, Table 4)."""
     float_tolerance: NonNegativeFloat = 1e-6
     """Relative and absolute difference at which two decimal numbers are still the same."""
