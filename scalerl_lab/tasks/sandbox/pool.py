@@ -132,7 +132,7 @@ class SandboxPool:
         self.isolation = isolation_here(sandbox.fallback)
         """How programs are isolated; for the run's record."""
         self.workers = sandbox.workers or len(os.sched_getaffinity(0))
-        self._limits = sandbox.limits
+        self.limits = sandbox.limits
         self._owner = os.getpid()
         self._warm = _Warm(sandbox.limits, self.isolation.kind, self.workers)
         # A sandbox dies with the thread that started it: these threads live as long as the pool.
@@ -211,7 +211,7 @@ class SandboxPool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._finalizer()
 
-    def cost(self, num: int = 20) -> Cost:
+    def cost(self, num: int = 10) -> Cost:
         """What isolation costs here now, by ``num`` trivial solutions each way.
 
         Raises:
@@ -221,7 +221,7 @@ class SandboxPool:
         cold = []
         for _ in range(num):
             started = time.monotonic()
-            box = Box(self._limits, self.isolation.kind)
+            box = Box(self.limits, self.isolation.kind)
             box.wait_ready()
             cold.append(time.monotonic() - started)
             box.kill()

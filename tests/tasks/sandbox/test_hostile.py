@@ -15,6 +15,10 @@ from tests.tasks.sandbox.samples import SAMPLES, Hostile
 
 pytestmark = without_bwrap
 
+PATIENT = SandboxLimits(
+    cpu_s=10, wall_s=20.0, memory_mb=128, processes=8, open_files=32, scratch_mb=4, files=500, output_kb=64
+)
+"""For samples that must come to their own end, however busy the machine."""
 LIMITS = SandboxLimits(
     cpu_s=1, wall_s=1.0, memory_mb=128, processes=8, open_files=32, scratch_mb=4, files=500, output_kb=64
 )
@@ -46,14 +50,18 @@ def users() -> Iterator[set[int]]:
 
 
 @pytest.fixture(scope="module")
-def pool(users: set[int]) -> Iterator[SandboxPool]:
-    with SandboxPool(Sandbox(workers=1, limits=LIMITS)) as pool:
-        yield pool
+def pools(users: set[int]) -> Iterator[dict[bool, SandboxPool]]:
+    """A pool for samples that the clock may end, and one for those that it must not."""
+    with (
+        SandboxPool(Sandbox(workers=1, limits=LIMITS)) as quick,
+        SandboxPool(Sandbox(workers=1, limits=PATIENT)) as patient,
+    ):
+        yield {True: quick, False: patient}
     assert processes_of(users) == []
 
 
-def _waiting(pool: SandboxPool) -> set[int]:
-    return {box.uid for box in pool._warm._boxes if box.uid is not None}
+def _waiting(pools: dict[bool, SandboxPool]) -> set[int]:
+    return {box.uid for pool in pools.values() for box in pool._warm._boxes if box.uid is not None}
 
 
 def test_there_are_at_least_forty_samples_with_names_of_their_own() -> None:
@@ -62,18 +70,19 @@ def test_there_are_at_least_forty_samples_with_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_no_harm_is_done_and_the_pool_works_on(
-    sample: Hostile, pool: SandboxPool, host: Host, users: set[int]
+    sample: Hostile, pools: dict[bool, SandboxPool], host: Host, users: set[int]
 ) -> None:
+    allowed = (sample.ending,) if isinstance(sample.ending, Ending) else sample.ending
+    pool = pools[Ending.WALL in allowed]
     program = Program(host.told() + sample.source, stdin=sample.stdin)
     started = time.monotonic()
     # The second test of the same solution comes after the hostile one, in its sandbox or in a new one.
     outcome, then = pool.run(Job([program, Program("import json\nprint(6 * 7)")]))
-    assert time.monotonic() - started < 15.0
+    assert time.monotonic() - started < pool.limits.wall_s + 20.0
     said = outcome.stdout + outcome.stderr
     assert b"HARM" not in outcome.stdout, said
     assert SECRET.encode() not in said
     assert host.reached() == []
-    allowed = (sample.ending,) if isinstance(sample.ending, Ending) else sample.ending
     assert outcome.ending in allowed, (outcome.ending, said[-500:])
     assert outcome.ending is not Ending.LOST
     assert sample.signal in (None, outcome.signal)
@@ -81,7 +90,7 @@ def test_no_harm_is_done_and_the_pool_works_on(
     assert len(outcome.stdout) <= LIMITS.output_kb * 1024 + 200_000
     assert then.stdout == b"42\n", then
     # What is left runs in sandboxes that wait for a solution; nothing that ran is still there.
-    assert processes_of(users - _waiting(pool)) == []
+    assert processes_of(users - _waiting(pools)) == []
     (after,) = pool.run(Job([Program("print(sum(map(int, input().split())))", stdin="40 2\n")]))
     assert after.stdout == b"42\n"
 
@@ -112,7 +121,7 @@ def test_the_samples_would_tell_of_harm_where_nothing_isolates(name: str, host: 
 
 
 def test_cpu_seconds_end_a_loop_before_the_wall_clock_does() -> None:
-    limits = LIMITS.model_copy(update={"wall_s": 30.0})
+    limits = LIMITS.model_copy(update={"wall_s": 200.0})
     box = Box(limits, Kind.BUBBLEWRAP)
     try:
         plain, deaf = (
@@ -129,9 +138,9 @@ def test_cpu_seconds_end_a_loop_before_the_wall_clock_does() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only a lab that is root gives each sandbox a user of its own")
-def test_sandboxes_do_not_share_a_user(pool: SandboxPool, users: set[int]) -> None:
+def test_sandboxes_do_not_share_a_user(pools: dict[bool, SandboxPool], users: set[int]) -> None:
     before = len(users)
     for _ in range(3):
-        pool.run(Job([Program("print(1)")]))
+        pools[False].run(Job([Program("print(1)")]))
     assert len(users) == before + 3
     assert 0 not in users
