@@ -333,7 +333,7 @@ def _become_program(pipes: list[int], job: dict[str, Any], scratch: str) -> None
 
 def _run(job: dict[str, Any], options: dict[str, Any]) -> bytes | None:
     """Run one program. Returns in the child as well, there with None."""
-    feed = job["stdin"].encode("utf-8", "surrogateescape")
+    feed = job["stdin"].encode("utf-8", "surrogatepass")
     scratch = options["scratch"]
     pipes = [os.pipe() for _ in range(4)]
     (stdin, feeder), (stdout_end, stdout), (stderr_end, stderr), (value_end, value) = pipes

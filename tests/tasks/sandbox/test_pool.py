@@ -92,6 +92,11 @@ def test_stdin_stdout_exit_code_and_value_arrive_as_they_are(pool: SandboxPool) 
     assert not code.ran_through
 
 
+def test_text_that_is_no_unicode_reaches_the_program_as_it_can(pool: SandboxPool) -> None:
+    (outcome,) = pool.run(Job([Program("print(open(0, 'rb').read())", stdin="a\ud800")]))
+    assert outcome.stdout == b"b'a\\xed\\xa0\\x80'\n"
+
+
 def test_megabytes_pass_in_and_out_whole() -> None:
     limits = LIMITS.model_copy(update={"output_kb": 4096, "wall_s": 20.0, "cpu_s": 10})
     text = "0123456789abcde\n" * 200_000
