@@ -1,7 +1,8 @@
 """Prompts and verified rewards, with train and held-out splits that never overlap.
 
 Files: ``problem`` what every family offers; ``tokenizer`` a closed vocabulary of whole words;
-``chain_arithmetic`` chains of signed operations modulo a small prime.
+``chain_arithmetic`` chains of signed operations modulo a small prime; ``sandbox`` where untrusted code runs;
+``code`` solutions to programming problems, scored by their tests.
 
 To add a family: a model in ``config.recipe`` joined to its ``Tasks`` union, a class with the shape of
 ``TaskSet`` here, and one row in ``TASKS``. A prompt's split is a function of the prompt alone, so that no
