@@ -173,6 +173,8 @@ class EndReason(StrEnum):
     """A loss, gradient or weight became infinite or not a number."""
     NO_PROMPTS = "no_prompts"
     """The curriculum retired so many prompts that no batch can be filled."""
+    NO_VARIANCE = "no_variance"
+    """Too few prompts have completions of differing reward: refilling could not fill a batch."""
     FAILED = "failed"
     """An exception; its text is in ``detail``."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, TypedDict
 
@@ -56,12 +56,16 @@ class PromptOrder:
         """Number of the epoch that the next prompt comes from, from 0."""
         return self._epoch
 
-    def next_prompts(self, num: int) -> list[int] | None:
-        """The next batch of distinct prompts, or None when the pool is smaller than one batch.
+    def next_prompts(self, num: int, without: Collection[int] = ()) -> list[int] | None:
+        """The next distinct prompts of a batch, or None when the pool has fewer.
 
         A batch may span two epochs; a prompt that it already holds then waits for the next batch.
+
+        Args:
+            num: how many.
+            without: prompts that the batch holds or held.
         """
-        if num > self.pool_size:
+        if num > self.pool_size - len(set(without) - self._retired):
             return None
         batch: list[int] = []
         while True:
@@ -74,7 +78,7 @@ class PromptOrder:
                     break
                 if prompt in self._retired:
                     continue
-                (waiting if prompt in batch else batch).append(prompt)
+                (waiting if prompt in batch or prompt in without else batch).append(prompt)
             self._queue = waiting
             if len(batch) == num:
                 return batch

@@ -29,7 +29,7 @@ from scalerl_lab.rl.checkpoint import CheckpointWriter, load_tensors, newest_of_
 from scalerl_lab.rl.checkpoint_index import Checkpoint, checkpoints_of, name_of
 from scalerl_lab.rl.evaluate import Evaluator, Measurement
 from scalerl_lab.rl.meter import Clock, ModelShape
-from scalerl_lab.rl.rollout import Rollout
+from scalerl_lab.rl.rollout import NoBatch, Rollout
 from scalerl_lab.rl.update import Tally, update
 from scalerl_lab.rl.warm_start import Start, start_policy
 from scalerl_lab.tasks import TaskSet, build_tasks
@@ -147,11 +147,14 @@ class _Run:
         began = time.perf_counter()
         self._rollout.sampler.work = Work()
         verified = self._rollout.next_batch(self.step)
-        if verified is None:
-            self.detail = f"the curriculum has fewer than {self._recipe.batch.prompts_per_step} prompts left"
-            return EndReason.NO_PROMPTS
         work = self._rollout.sampler.work
         flops = self._shape.forward_flops(work.tokens, work.attended)
+        if isinstance(verified, NoBatch):
+            self.detail = verified.detail
+            if flops:
+                spent = replace(self._new_clock(), flops=flops, wall_s=time.perf_counter() - began)
+                self._supervisor.emit(self._entry(LedgerKind.LOST, spent, self.step, self.step + 1))
+            return verified.reason
         trained = update(self._learner, self._recipe, self._shape, verified, self.step + 1, self._tally)
         if trained is None:
             self.detail = f"the loss or a gradient of step {self.step + 1} is not finite"

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from scalerl_lab.config import recipe
+from scalerl_lab.config import recipe, stages
 from scalerl_lab.config.recipe import Aggregation, Loss, Recipe
 from scalerl_lab.config.strict import Strict
 from scalerl_lab.rl.advantages import ADVANTAGES
@@ -21,6 +21,7 @@ from scalerl_lab.rl.filters import FILTERS
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS
 from scalerl_lab.rl.losses import LOSSES, token_loss
 from scalerl_lab.rl.off_policy import SCHEDULES
+from scalerl_lab.rl.rewards import LENGTH_REWARDS, TRUNCATIONS, WHENS
 
 LIMIT = 20
 
@@ -46,6 +47,9 @@ TABLES = {
     "curriculum": (CURRICULA, CURRICULUM_CHOICES),
     "off_policy": (SCHEDULES, OFF_POLICY_CHOICES),
     "zero_variance": (FILTERS, FILTER_CHOICES),
+    "length_reward": (LENGTH_REWARDS, choices(recipe.LengthReward)),
+    "truncated": (TRUNCATIONS, choices(recipe.Truncated)),
+    "when": (WHENS, choices(stages.When)),
 }
 
 
