@@ -91,9 +91,9 @@ def _rewards(recipe: Recipe) -> None:
         lowest = lowest_reward(recipe)
         if lowest < 0.0:
             raise ValueError(
-                f"truncated.coefficient={truncated.coefficient:g} would raise negative rewards, and the lowest "
-                f"is {lowest:g} here: a wrong completion would gain by being cut; make rewards 0 or more "
-                "(reward.wrong=0), or give a negative coefficient, which replaces the reward"
+                f"truncated.coefficient={truncated.coefficient:g} would raise negative rewards, which go "
+                f"down to {lowest:g} here: a wrong completion would gain by being cut; make rewards 0 or "
+                "more (reward.wrong=0), or give a negative coefficient, which replaces the reward"
             )
 
 

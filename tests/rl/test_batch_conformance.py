@@ -128,7 +128,7 @@ def changed(cfg: Strict, field: str) -> Strict:
     if isinstance(value, str):
         candidates = [value + " more", *get_args(type(cfg).model_fields[field].annotation)]
     elif isinstance(value, Strict):
-        candidates = [{"type": "between", "until_step": 100}]
+        candidates = [{"type": "between", "until_step": 50}]
     elif isinstance(value, bool):
         candidates = [not value]
     else:
