@@ -471,7 +471,9 @@ class MaskedTruncated(Strict):
     """Whether its reward counts in the filter and in means and deviations (as in TRL's code)."""
 
 
-Truncated = Annotated[ScoredTruncated | StopProperly | MaskedTruncated, Field(discriminator="type")]
+TruncatedCompletions = Annotated[
+    ScoredTruncated | StopProperly | MaskedTruncated, Field(discriminator="type")
+]
 
 
 # ---------------------------------------------------------------- numerics, optimiser, evaluation
@@ -562,7 +564,7 @@ class Recipe(Strict):
     reward: Reward = Reward()
     length_reward: LengthReward = NoLengthReward()
     length_control: LengthControl = Interruption()
-    truncated: Truncated = ScoredTruncated()
+    truncated: TruncatedCompletions = ScoredTruncated()
     early_truncation: EarlyTruncation = NoEarlyTruncation()
     numerics: Numerics = Numerics()
     optimizer: Optimizer = Optimizer()

@@ -32,13 +32,10 @@ from scalerl_lab.config.recipe import (
     Reward,
     ScoredTruncated,
     StopProperly,
-    Truncated,
+    TruncatedCompletions,
 )
 from scalerl_lab.config.stages import Always, Between, Cycle, When
 from scalerl_lab.rl.lengths import length_penalty
-
-_CORRECT_ABOVE = 0.99
-"""Score from which a completion is a correct one, as in NVIDIA's public ProRL v2 reward manager."""
 
 
 def shaped_rewards(
@@ -48,7 +45,8 @@ def shaped_rewards(
 
     Args:
         recipe: its ``reward``, ``length_reward``, ``length_control``, ``truncated`` and response limit.
-        raw_reward_B: verdicts: +1 for a verified answer, -1 for a wrong one.
+        raw_reward_B: verdicts: +1 for a verified answer, -1 for a wrong one, linear between. Only a full
+            score is a correct answer.
         num_tokens_B: response tokens of each completion; long.
         truncated_B: whether it was cut before it ended; bool.
         step: optimiser steps before the one that consumes the completions, from 0.
@@ -58,7 +56,7 @@ def shaped_rewards(
     """
     limit = recipe.sampling.max_response_tokens_at(step)
     score_B = (raw_reward_B + 1.0) / 2.0
-    correct_B = score_B > _CORRECT_ABOVE
+    correct_B = score_B >= 1.0
     length_B = num_tokens_B.to(raw_reward_B.dtype)
     reward_B = worth(recipe.reward, score_B)
     reward_B = with_length_reward(recipe.length_reward, reward_B, correct_B, length_B, limit, step)
@@ -179,17 +177,17 @@ LENGTH_REWARDS: Mapping[str, Callable[[Any, Tensor, Tensor, Tensor, int], Tensor
 # ---------------------------------------------------------------- truncated completions
 
 
-def after_truncation(cfg: Truncated, reward_B: Tensor, truncated_B: Tensor, step: int) -> Tensor:
+def after_truncation(cfg: TruncatedCompletions, reward_B: Tensor, truncated_B: Tensor, step: int) -> Tensor:
     """Rewards (B,) after what truncated completions lose."""
     return TRUNCATIONS[cfg.type].reward(cfg, reward_B, truncated_B, step)
 
 
-def counted(cfg: Truncated, truncated_B: Tensor) -> Tensor:
+def counted(cfg: TruncatedCompletions, truncated_B: Tensor) -> Tensor:
     """Which completions count in the filter and in means and deviations: bool (B,)."""
     return TRUNCATIONS[cfg.type].counted(cfg, truncated_B)
 
 
-def with_loss(cfg: Truncated, truncated_B: Tensor) -> Tensor:
+def with_loss(cfg: TruncatedCompletions, truncated_B: Tensor) -> Tensor:
     """Which completions carry loss: bool (B,)."""
     return TRUNCATIONS[cfg.type].with_loss(cfg, truncated_B)
 

@@ -167,9 +167,15 @@ class Rollout:
                 self._refilled[batch] = self._refill(batch, noise, step)
         return self._verify(step)
 
+    def _step_of(self, batch: int) -> int:
+        """The optimiser steps before the one that consumes a batch: what schedules by step go by."""
+        return batch
+
     def _most_new_tokens(self, batch: int) -> int:
         """Longest response of a batch, with its injected phrase."""
-        return self._recipe.sampling.max_response_tokens_at(batch) + len(self.sampler.decoding.phrase)
+        return self._recipe.sampling.max_response_tokens_at(self._step_of(batch)) + len(
+            self.sampler.decoding.phrase
+        )
 
     def _begin(self, batch: int) -> bool:
         """Draw prompts for a batch and put them in flight."""
@@ -183,7 +189,7 @@ class Rollout:
     def _start(self, batch: int, chosen: list[int], places: list[int] | None, budgets: str) -> None:
         """Put prompts in flight, at places of their batch; None for all of it."""
         sampling = self._recipe.sampling
-        limit = sampling.max_response_tokens_at(batch)
+        limit = sampling.max_response_tokens_at(self._step_of(batch))
         num_rows = len(chosen) * self._generations
         self.sampler.start(
             batch % self._blocks,
@@ -194,7 +200,7 @@ class Rollout:
             ),
             places=places,
             limit=limit,
-            temperature=sampling.temperature_at(batch),
+            temperature=sampling.temperature_at(self._step_of(batch)),
         )
 
     def _refill(self, batch: int, noise: torch.Generator, step: int) -> Refilled:
@@ -259,7 +265,7 @@ class Rollout:
         """Raw rewards (B,) of the completions of some prompts, whose pass rates the curriculum notes."""
         problems = [self._tasks.train[each] for each in chosen for _ in range(self._generations)]
         reward_B = rewards(self._tasks, problems, finished)
-        passed_P = (reward_B.view(len(chosen), self._generations) > 0).double().mean(1)
+        passed_P = (reward_B.view(len(chosen), self._generations) >= 1.0).double().mean(1)
         for prompt, share in zip(chosen, passed_P.tolist(), strict=True):
             self._curriculum.record(prompt, share)
         return reward_B
@@ -297,7 +303,7 @@ class Rollout:
             num_tokens_B=finished.num_written.long(),
             truncated_B=finished.truncated_B,
             num_prompts=num_prompts,
-            step=batch,
+            step=self._step_of(batch),
         )
         lag_BT = (batch - finished.version_BT) * finished.mask_BT.long()
         return Verified(finished, completions, lag_BT, replaced or Replaced())

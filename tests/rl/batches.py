@@ -48,7 +48,7 @@ TABLES = {
     "off_policy": (SCHEDULES, OFF_POLICY_CHOICES),
     "zero_variance": (FILTERS, FILTER_CHOICES),
     "length_reward": (LENGTH_REWARDS, choices(recipe.LengthReward)),
-    "truncated": (TRUNCATIONS, choices(recipe.Truncated)),
+    "truncated": (TRUNCATIONS, choices(recipe.TruncatedCompletions)),
     "when": (WHENS, choices(stages.When)),
 }
 

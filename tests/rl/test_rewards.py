@@ -120,7 +120,7 @@ def test_the_limit_of_the_step_is_the_one_that_counts() -> None:
 
 def test_a_part_of_the_score_is_not_a_correct_answer() -> None:
     recipe = tiny_recipe(length_control={"type": "penalty", "window_fraction": 0.5})
-    assert shaped(recipe, [0.9, 1.0], [10, 10], [False, False]) == pytest.approx([0.9, 0.0], abs=1e-12)
+    assert shaped(recipe, [0.999, 1.0], [10, 10], [False, False]) == pytest.approx([0.999, 0.0], abs=1e-12)
 
 
 @pytest.mark.parametrize(
