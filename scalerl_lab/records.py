@@ -81,6 +81,8 @@ class LedgerKind(StrEnum):
     CHECKPOINT = "checkpoint"
     WARM_START = "warm_start"
     """The shared supervised start, billed to the run that built it."""
+    DIFFICULTY = "difficulty"
+    """Trying the training prompts before the first step, to leave out those too easy or too hard."""
     OVERHEAD = "overhead"
     """Loading, building and waiting."""
     LOST = "lost"

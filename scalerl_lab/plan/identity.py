@@ -17,6 +17,7 @@ NEUTRAL: dict[str, Any] = {
     "sampling.max_response_tokens_changes": [],
     "refill": {"max_generated": 10, "when_short": "end"},
     "filter_on": "raw",
+    "difficulty_filter": {"type": "none"},
     "reward": {"correct": 1.0, "wrong": -1.0},
     "length_reward": {"type": "none"},
     "length_control.applies_to": "correct",

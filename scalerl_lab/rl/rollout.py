@@ -6,6 +6,7 @@ Shapes: P prompts, G generations of each, B = P * G rows, T tokens.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -136,6 +137,10 @@ class Rollout:
             num_blocks=self._blocks,
             max_prompt_tokens=longest_prompt(tasks.train),
         )
+
+    def leave_out(self, prompts: Collection[int]) -> None:
+        """Training prompts that are never to be drawn."""
+        self._curriculum.leave_out(prompts)
 
     def next_batch(self, step: int) -> Verified | NoBatch:
         """Generate what the schedule asks for before step ``step``, and give the batch it consumes.

@@ -52,6 +52,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "less than 1",
     ),
     (
+        {"difficulty_filter": {"type": "pass_rate_band", "samples": 1}},
+        r"no share of 1 samples lies between above \(0\) and below \(1\)",
+    ),
+    (
         {"early_truncation": {"type": "repetition"}},
         r"consecutive_tokens \(3000\) is a no-op: completions end at 10 tokens",
     ),

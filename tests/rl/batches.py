@@ -17,6 +17,7 @@ from scalerl_lab.config.strict import Strict
 from scalerl_lab.rl.advantages import ADVANTAGES
 from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
 from scalerl_lab.rl.curriculum import CURRICULA
+from scalerl_lab.rl.difficulty import DIFFICULTY_FILTERS
 from scalerl_lab.rl.filters import FILTERS
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS
 from scalerl_lab.rl.losses import LOSSES, token_loss
@@ -49,6 +50,7 @@ TABLES = {
     "zero_variance": (FILTERS, FILTER_CHOICES),
     "length_reward": (LENGTH_REWARDS, choices(recipe.LengthReward)),
     "truncated": (TRUNCATIONS, choices(recipe.TruncatedCompletions)),
+    "difficulty_filter": (DIFFICULTY_FILTERS, choices(recipe.DifficultyFilter)),
     "when": (WHENS, choices(stages.When)),
 }
 

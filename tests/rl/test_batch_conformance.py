@@ -14,6 +14,7 @@ from scalerl_lab.config.strict import Strict
 from scalerl_lab.rl.advantages import ADVANTAGES, advantages
 from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
 from scalerl_lab.rl.curriculum import CURRICULA, prompt_order
+from scalerl_lab.rl.difficulty import DIFFICULTY_FILTERS
 from scalerl_lab.rl.filters import FILTERS, kept_prompts
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, length_penalty, thinking_budgets
 from scalerl_lab.rl.losses import LOSSES, token_loss
@@ -85,6 +86,11 @@ def probe_truncated(cfg: Any) -> Any:
     return rewards, counted(cfg, cut).tolist(), with_loss(cfg, cut).tolist()
 
 
+def probe_difficulty_filter(cfg: Any) -> Any:
+    samples = cfg.samples if cfg.type == "pass_rate_band" else 16
+    return [DIFFICULTY_FILTERS[cfg.type](cfg, right / samples) for right in range(samples + 1)]
+
+
 def probe_when(cfg: Any) -> Any:
     return [holds(cfg, step) for step in range(1400)]
 
@@ -115,6 +121,7 @@ PROBES: dict[str, Callable[[Any], Any]] = {
     "length_reward": probe_length_reward,
     "truncated": probe_truncated,
     "when": probe_when,
+    "difficulty_filter": probe_difficulty_filter,
 }
 
 CONFIGURED: dict[str, dict[str, Any]] = {"between": {"from_step": 10, "until_step": 20}}

@@ -37,6 +37,7 @@ AXES: dict[str, dict[str, Any]] = {
     "stop properly": {"truncated": {"type": "stop_properly", "coefficient": -1.5}},
     "mask": {"truncated": {"type": "mask"}, "length_control": {"type": "truncate"}},
     "mask, not counted": {"truncated": {"type": "mask", "in_statistics": False}, **K3},
+    "difficulty filter": {"difficulty_filter": {"type": "pass_rate_band", "samples": 4}},
     "rewards 1 and 0": {"reward": {"correct": 1.0, "wrong": 0.0}, "advantage": {"type": "none"}},
     "temperature by step": {"sampling": WARM},
     "temperature by step, k": {"sampling": WARM, **K3},
