@@ -182,3 +182,45 @@ def test_prompts_of_truncated_completions_only_train_nothing(mode: str) -> None:
     all_cut = completions([1, -1], [20, 20], [0, 0])
     assert assemble(masked(False, zero_variance=mode), all_cut) is None
     assert assemble(masked(True, zero_variance=mode), all_cut) is None
+
+
+SHAPINGS: list[dict[str, Any]] = [
+    {
+        "length_control": {"type": "penalty", "window_fraction": 0.5, "applies_to": "all"},
+        "filter_on": "shaped",
+    },
+    {"length_reward": {"type": "cosine", "when": ON}, "filter_on": "shaped", "zero_variance": "refill"},
+    {"length_reward": {"type": "cosine_reward"}, "truncated": {"type": "stop_properly", "coefficient": -2.0}},
+    {"truncated": {"type": "mask"}, "zero_variance": "keep"},
+    {"truncated": {"type": "mask", "in_statistics": False}},
+]
+
+
+@pytest.mark.parametrize("aggregation", ["sample", "prompt", "token", "const"])
+@pytest.mark.parametrize("changes", SHAPINGS, ids=str)
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0)], ids=str)
+def test_prompts_in_another_order_and_more_padding_change_nothing(
+    changes: dict[str, Any], order: tuple[int, ...], aggregation: str
+) -> None:
+    recipe = tiny_recipe(
+        sampling={"generations_per_prompt": 3, "max_response_tokens": 20},
+        aggregation={"type": aggregation},
+        **{"length_control": {"type": "truncate"}} | changes,
+    )
+    raw, tokens = [1, -1, 1, 1, 1, 1, -1, 1, -1], [4, 20, 9, 3, 12, 20, 20, 7, 8]
+    whole = assemble(recipe, completions(raw, tokens, [0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    rows = [3 * prompt + row for prompt in order for row in (1, 2, 0)]
+    mixed = assemble(
+        recipe,
+        completions([raw[i] for i in rows], [tokens[i] for i in rows], [0, 0, 0, 1, 1, 1, 2, 2, 2], width=31),
+    )
+    assert whole is not None
+    assert mixed is not None
+    assert mixed.num_prompts == whole.num_prompts
+
+    def seen(batch: Any) -> list[tuple[float, ...]]:
+        values = (batch.response_mask_BT.sum(1), batch.advantage_B, batch.weight_BT.sum(1))
+        return sorted(zip(*(each.tolist() for each in values), strict=True))
+
+    for one, two in zip(seen(whole), seen(mixed), strict=True):
+        assert one == pytest.approx(two, abs=1e-12)
