@@ -81,6 +81,8 @@ class LedgerKind(StrEnum):
     CHECKPOINT = "checkpoint"
     WARM_START = "warm_start"
     """The shared supervised start, billed to the run that built it."""
+    DIFFICULTY = "difficulty"
+    """Trying the training prompts before the first step, to leave out those too easy or too hard."""
     OVERHEAD = "overhead"
     """Loading, building and waiting."""
     LOST = "lost"
@@ -173,6 +175,8 @@ class EndReason(StrEnum):
     """A loss, gradient or weight became infinite or not a number."""
     NO_PROMPTS = "no_prompts"
     """The curriculum retired so many prompts that no batch can be filled."""
+    NO_VARIANCE = "no_variance"
+    """Too few prompts have completions of differing reward: refilling could not fill a batch."""
     FAILED = "failed"
     """An exception; its text is in ``detail``."""
 

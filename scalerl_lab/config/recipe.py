@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from scalerl_lab.config.refusals import refuse_data
+from scalerl_lab.config.stages import Always, Cycle, LengthChange, TemperatureChange, When, value_at
 from scalerl_lab.config.strict import Name, Strict
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -128,6 +130,56 @@ class Sampling(Strict):
     temperature: PositiveFloat = 1.0
     max_response_tokens: PositiveInt = 14336
     """All response tokens, thinking and answer (ScaleRL A.3: 12,288 + 2,048)."""
+    temperature_changes: tuple[TemperatureChange, ...] = ()
+    """Later temperatures; each batch is sampled at that of the step that consumes it."""
+    max_response_tokens_changes: tuple[LengthChange, ...] = ()
+    """Later limits, of training and evaluation alike (DeepSeek-R1: 32,768, from step 8,200 on 65,536)."""
+
+    def temperature_at(self, step: int) -> float:
+        """Temperature of the batch that step ``step`` (from 0) consumes."""
+        return value_at(self.temperature, self.temperature_changes, step)
+
+    def max_response_tokens_at(self, step: int) -> int:
+        """Response limit of the batch that step ``step`` (from 0) consumes."""
+        return value_at(self.max_response_tokens, self.max_response_tokens_changes, step)
+
+    @property
+    def longest_response_tokens(self) -> int:
+        """The largest limit of the whole run."""
+        return max(self.max_response_tokens, *(each.value for each in self.max_response_tokens_changes), 1)
+
+
+class NoEarlyTruncation(Strict):
+    """A completion goes on until it ends or reaches the limit."""
+
+    type: Literal["none"] = "none"
+
+
+class RepetitionTruncation(Strict):
+    """A training completion is cut once a run of its tokens were all nearly certain: it repeats itself.
+
+    MiniMax-M1 (arXiv 2506.13585): 3,000 consecutive tokens with probability above 0.99.
+    The completion counts as truncated. Evaluations are not cut.
+    """
+
+    type: Literal["repetition"] = "repetition"
+    consecutive_tokens: PositiveInt = 3000
+    above_probability: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
+
+
+EarlyTruncation = Annotated[NoEarlyTruncation | RepetitionTruncation, Field(discriminator="type")]
+
+
+class Refill(Strict):
+    """How ``zero_variance: refill`` replaces dropped prompts."""
+
+    max_generated: Annotated[int, Field(ge=2)] = 10
+    """Most prompts generated for one batch, in multiples of ``prompts_per_step``.
+
+    Ten generation batches in DAPO's open code (verl, max_num_gen_batches) and in NeMo-RL's ProRL v2.
+    """
+    when_short: Literal["end", "train"] = "end"
+    """Where even that leaves the batch short: end the run, as verl does, or train on what there is."""
 
 
 class Batch(Strict):
@@ -269,6 +321,38 @@ class NoPositiveResampling(Strict):
 Curriculum = Annotated[UniformCurriculum | NoPositiveResampling, Field(discriminator="type")]
 
 
+class NoDifficultyFilter(Strict):
+    """Every training prompt may come."""
+
+    type: Literal["none"] = "none"
+
+
+class PassRateBand(Strict):
+    """Before step 0 the starting policy tries every training prompt; those outside a band never come.
+
+    MiniMax-M1 keeps prompts of pass@10 within (0, 0.9); Magistral leaves out those that are never or always
+    solved in 16 samples, first by another, then by a trained model. The generation is billed apart from
+    training, as ``difficulty``.
+    """
+
+    type: Literal["pass_rate_band"] = "pass_rate_band"
+    samples: PositiveInt = 16
+    above: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    below: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _something_stays(self) -> PassRateBand:
+        if not any(self.above < right / self.samples < self.below for right in range(self.samples + 1)):
+            raise ValueError(
+                f"no share of {self.samples} samples lies between above ({self.above:g}) and below "
+                f"({self.below:g}), so no prompt would stay; take more samples or widen the band"
+            )
+        return self
+
+
+DifficultyFilter = Annotated[NoDifficultyFilter | PassRateBand, Field(discriminator="type")]
+
+
 class Interruption(Strict):
     """Thinking is cut at a random budget by a forced phrase; the injected tokens are masked from the loss.
 
@@ -289,14 +373,18 @@ class Interruption(Strict):
 
 
 class LengthPenalty(Strict):
-    """Soft overlong punishment, added to correct completions only (ScaleRL A.10).
+    """Soft overlong punishment, added to the reward.
 
-    clip((L_max - |y|) / L_cache - 1, -1, 0) with L_max = max_response_tokens and
+    scale * clip((L_max - |y|) / L_cache - 1, -1, 0) with L_max = max_response_tokens and
     L_cache = window_fraction * L_max.
     """
 
     type: Literal["penalty"] = "penalty"
     window_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.143
+    applies_to: Literal["correct", "all"] = "correct"
+    """Correct completions only (ScaleRL A.10), or wrong ones too (DAPO Eq. 13)."""
+    scale: PositiveFloat = 1.0
+    """Largest punishment: 1 in DAPO and ScaleRL, 0.1 in Magistral (arXiv 2506.10910, section 2.2.3)."""
 
 
 class Truncation(Strict):
@@ -306,6 +394,118 @@ class Truncation(Strict):
 
 
 LengthControl = Annotated[Interruption | LengthPenalty | Truncation, Field(discriminator="type")]
+
+
+# ---------------------------------------------------------------- rewards
+
+
+class Reward(Strict):
+    """What a verdict is worth before its length is looked at: wrong + score * (correct - wrong).
+
+    +1 and -1 in ScaleRL and DAPO; 1 and 0 in ProRL; ProRL v2's blog finds 0/1 and -1/1 alike.
+    """
+
+    correct: float = 1.0
+    wrong: float = -1.0
+
+    @model_validator(mode="after")
+    def _correct_is_better(self) -> Reward:
+        if self.correct <= self.wrong:
+            raise ValueError(f"correct ({self.correct:g}) must be larger than wrong ({self.wrong:g})")
+        return self
+
+
+class NoLengthReward(Strict):
+    """The reward does not depend on the length, except through ``length_control``."""
+
+    type: Literal["none"] = "none"
+
+
+class CosineBonus(Strict):
+    """A bonus that falls with the length: R + weight * eta(T).
+
+    eta(T) = eta_min + (eta_max - eta_min) / 2 * (1 + cos(pi T / L)), L = max_response_tokens.
+    Source: NVIDIA's ProRL v2 blog, which switches it on for 100 updates and off for 500. It gives no
+    weight, eta_min or eta_max: the lab's spread a correct answer's reward by 0.5, as NVIDIA's script does.
+    """
+
+    type: Literal["cosine"] = "cosine"
+    weight: PositiveFloat = 0.5
+    eta_min: float = 0.0
+    eta_max: float = 1.0
+    when: When = Field(default_factory=Cycle)
+
+    @model_validator(mode="after")
+    def _short_is_better(self) -> CosineBonus:
+        if self.eta_max <= self.eta_min:
+            raise ValueError(
+                f"eta_max ({self.eta_max:g}) must be larger than eta_min ({self.eta_min:g}): with equal ones "
+                "every completion gets the same bonus, which no advantage sees"
+            )
+        return self
+
+
+class CosineReward(Strict):
+    """The reward is replaced by one between a short and a long completion's, right and wrong apart.
+
+    long + (short - long) / 2 * (1 + cos(pi T / L)), L = max_response_tokens.
+    Source: NVIDIA's public ProRL v2 launch script (correct_long 0.5, wrong_long 0; the other two not
+    published); TRL's get_cosine_scaled_reward, whose defaults these are. A long wrong answer is
+    punished less than a short one.
+    """
+
+    type: Literal["cosine_reward"] = "cosine_reward"
+    correct_short: float = 1.0
+    correct_long: float = 0.5
+    wrong_short: float = -1.0
+    wrong_long: float = -0.5
+    when: When = Field(default_factory=Always)
+
+    @model_validator(mode="after")
+    def _ranges_make_sense(self) -> CosineReward:
+        lowest, highest = min(self.correct_short, self.correct_long), max(self.wrong_short, self.wrong_long)
+        if lowest <= highest:
+            raise ValueError(
+                f"a correct completion may get {lowest:g} and a wrong one {highest:g}: every reward of a "
+                "correct one must be larger than every reward of a wrong one"
+            )
+        if self.correct_short == self.correct_long and self.wrong_short == self.wrong_long:
+            raise ValueError("short and long completions get the same: this is a no-op; set reward instead")
+        return self
+
+
+LengthReward = Annotated[NoLengthReward | CosineBonus | CosineReward, Field(discriminator="type")]
+
+
+class ScoredTruncated(Strict):
+    """A truncated completion is scored and trained on like any other."""
+
+    type: Literal["score"] = "score"
+
+
+class StopProperly(Strict):
+    """A truncated completion keeps only a share of its reward, or gets a fixed one.
+
+    R -> coefficient * R where the coefficient is at least 0, R -> coefficient where it is negative.
+    Source: NVIDIA's public ProRL v2 script (0.1); NeMo-RL and OpenRLHF (0; OpenRLHF the negative form).
+    """
+
+    type: Literal["stop_properly"] = "stop_properly"
+    coefficient: Annotated[float, Field(lt=1.0)] = 0.1
+    when: When = Field(default_factory=Always)
+
+
+class MaskedTruncated(Strict):
+    """Overlong filtering: a truncated completion carries no loss (DAPO, section 3.4, of arXiv 2503.14476)."""
+
+    type: Literal["mask"] = "mask"
+    in_statistics: bool = True
+    """Whether its reward counts in the filter and in means and deviations (as in TRL's code)."""
+
+
+TruncatedCompletions = Annotated[
+    ScoredTruncated | StopProperly | MaskedTruncated, Field(discriminator="type")
+]
 
 
 # ---------------------------------------------------------------- numerics, optimiser, evaluation
@@ -340,6 +540,12 @@ class Evaluation(Strict):
     num_prompts: PositiveInt = 1000
     samples_per_prompt: PositiveInt = 16
     temperature: PositiveFloat = 1.0
+    temperature_changes: tuple[TemperatureChange, ...] = ()
+    """Later temperatures, by the optimiser steps taken before the evaluation."""
+
+    def temperature_at(self, step: int) -> float:
+        """Temperature of the evaluation after ``step`` optimiser steps."""
+        return value_at(self.temperature, self.temperature_changes, step)
 
 
 class Engine(Strict):
@@ -363,7 +569,7 @@ class Resources(Strict):
 
 
 class Recipe(Strict):
-    """One training run, wholly described. Rewards are +1 for a verified answer and -1 otherwise."""
+    """One training run, wholly described."""
 
     name: Name
     about: str = ""
@@ -378,10 +584,21 @@ class Recipe(Strict):
     loss: Loss = CISPO()
     aggregation: Aggregation = PromptAggregation()
     advantage: Advantage = BatchAdvantage()
-    zero_variance: Literal["drop", "keep"] = "drop"
+    zero_variance: Literal["drop", "keep", "refill"] = "drop"
     """What becomes of prompts whose completions all have the same reward."""
+    refill: Refill = Refill()
+    filter_on: Literal["raw", "shaped"] = "raw"
+    """Which reward must vary: the verdict (NeMo-RL), or the shaped one (verl's seq_reward).
+
+    Length terms give variance to prompts that are always solved; NVIDIA's ProRL v2 script keeps those.
+    """
     curriculum: Curriculum = NoPositiveResampling()
+    difficulty_filter: DifficultyFilter = NoDifficultyFilter()
+    reward: Reward = Reward()
+    length_reward: LengthReward = NoLengthReward()
     length_control: LengthControl = Interruption()
+    truncated: TruncatedCompletions = ScoredTruncated()
+    early_truncation: EarlyTruncation = NoEarlyTruncation()
     numerics: Numerics = Numerics()
     optimizer: Optimizer = Optimizer()
     evaluation: Evaluation = Evaluation()
@@ -423,6 +640,11 @@ class Recipe(Strict):
         ]:
             if engine != "torch" and gpus == 0:
                 raise ValueError(f"{engine} needs GPUs, but {path} is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _data_choices_do_something(self) -> Recipe:
+        refuse_data(self)
         return self
 
     @model_validator(mode="after")

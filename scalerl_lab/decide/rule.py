@@ -97,7 +97,7 @@ def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
 
     Args:
         run: the run.
-        ended: its trial's end; the reason is ``NON_FINITE`` or ``NO_PROMPTS``.
+        ended: its trial's end; the reason is ``NON_FINITE``, ``NO_PROMPTS`` or ``NO_VARIANCE``.
 
     Raises:
         ValueError: the trial ended for another reason, which is for ``decide`` or for a retry.
@@ -111,6 +111,9 @@ def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
     elif ended.reason is EndReason.NO_PROMPTS:
         action, cause = Action.FINISH, Cause.PROMPTS_EXHAUSTED
         reason = f"The curriculum retired so many prompts that no batch can be filled{detail} {after}."
+    elif ended.reason is EndReason.NO_VARIANCE:
+        action, cause = Action.FINISH, Cause.PROMPTS_EXHAUSTED
+        reason = f"Too few prompts have completions of differing reward to fill a batch{detail} {after}."
     else:
         raise ValueError(f"a trial that ended by {ended.reason} is not decided on here")
     return Decision(

@@ -70,7 +70,7 @@ def matrix_params(policy: LlamaForCausalLM) -> int:
 
 
 def head_logprobs(
-    hidden: torch.Tensor, weight: torch.Tensor, precision: Precision, temperature: float
+    hidden: torch.Tensor, weight: torch.Tensor, precision: Precision, temperature: float | torch.Tensor
 ) -> torch.Tensor:
     """Log-probabilities of every token from the last hidden state.
 
@@ -80,7 +80,7 @@ def head_logprobs(
         hidden: (..., D) float32.
         weight: (V, D) float32.
         precision: ``bf16`` rounds hidden, weight and logits to bfloat16, as a bfloat16 head does.
-        temperature: of the sampling distribution.
+        temperature: of the sampling distribution; a tensor spreads over (..., V).
 
     Returns:
         (..., V) float32.
@@ -91,6 +91,6 @@ def head_logprobs(
         logits = functional.linear(hidden.to(torch.bfloat16), weight.to(torch.bfloat16)).float()
     else:
         logits = functional.linear(hidden, weight)
-    if temperature != 1.0:
+    if isinstance(temperature, torch.Tensor) or temperature != 1.0:
         logits = logits / temperature
     return functional.log_softmax(logits, dim=-1)

@@ -16,14 +16,19 @@ class Decoding:
     """What ends, interrupts and shapes a completion."""
 
     max_response_tokens: int
-    """Tokens that the policy may write; injected ones do not count."""
+    """Tokens that the policy may write at most, in any row; injected ones do not count."""
     temperature: float
+    """Of rows that are started without one of their own."""
     pad_id: int
     end_id: int
     marker_id: int
     """Comes before the final answer; a row that has written it is not interrupted."""
     phrase: tuple[int, ...] = ()
     """Tokens injected when a row's thinking budget is used up."""
+    certain_tokens: int = 0
+    """A row is cut after this many consecutive tokens of its own that were nearly certain; 0 for never."""
+    certain_above: float = 1.0
+    """Probability above which a token is nearly certain."""
 
     @property
     def most_new_tokens(self) -> int:
@@ -48,12 +53,17 @@ class Finished:
     entropy_BT: torch.Tensor
     """Entropy of the distribution the token was drawn from, in nats; 0 outside the mask."""
     truncated_B: torch.Tensor
+    """Whether the row was cut at its limit, or early for repeating itself."""
     interrupted_B: torch.Tensor
 
     @property
     def num_written(self) -> torch.Tensor:
         """Tokens that the policy wrote, row by row (B,)."""
         return self.mask_BT.sum(1)
+
+    def of(self, rows: torch.Tensor) -> Finished:
+        """Some of the rows, in the given order."""
+        return Finished(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def responses(self) -> list[list[int]]:
         """Token ids after the prompt, row by row, with what was injected."""
@@ -79,10 +89,12 @@ class Rows:
         "tokens", "mask", "logp", "version", "entropy", "length", "prompt_length", "written", "budget",
         "injected", "marked", "done", "truncated", "target",
     )  # fmt: skip
+    _LATER_NAMES = ("limit", "temperature", "certain")
+    """Absent from checkpoints of versions in which every row had the decoding's own."""
 
-    def __init__(self, num: int, width: int, pad_id: int, device: torch.device) -> None:
+    def __init__(self, num: int, width: int, decoding: Decoding, device: torch.device) -> None:
         self.num = num
-        self._pad_id = pad_id
+        self._pad_id = pad_id = decoding.pad_id
         rows = num + 1
         self.tokens = torch.full((rows, width), pad_id, dtype=torch.int64, device=device)
         self.mask = torch.zeros((rows, width), device=device)
@@ -102,8 +114,20 @@ class Rows:
         self.truncated = torch.zeros(rows, dtype=torch.bool, device=device)
         self.target = torch.zeros(rows, dtype=torch.int64, device=device)
         """Response length, injected tokens included, up to which the row is to be advanced now."""
+        self.limit = torch.full((rows,), decoding.max_response_tokens, device=device)
+        """Tokens that the policy may write in the row."""
+        self.temperature = torch.full((rows,), decoding.temperature, device=device)
+        self.certain = torch.zeros(rows, dtype=torch.int64, device=device)
+        """How many of the row's last tokens were nearly certain, without a break."""
 
-    def begin(self, rows: slice, prompts: Sequence[Sequence[int]], budget_B: torch.Tensor | None) -> None:
+    def begin(
+        self,
+        rows: torch.Tensor,
+        prompts: Sequence[Sequence[int]],
+        budget_B: torch.Tensor | None,
+        limit: int,
+        temperature: float,
+    ) -> None:
         """Put fresh prompts into rows, one prompt a row."""
         device = self.tokens.device
         width = self.tokens.shape[1]
@@ -114,7 +138,9 @@ class Rows:
         self.prompt_length[rows] = lengths
         never = torch.full_like(lengths, width)
         self.budget[rows] = never if budget_B is None else budget_B.to(device)
-        for name in ("mask", "logp", "entropy", "written", "injected", "target"):
+        self.limit[rows] = limit
+        self.temperature[rows] = temperature
+        for name in ("mask", "logp", "entropy", "written", "injected", "target", "certain"):
             getattr(self, name)[rows] = 0
         self.version[rows] = -1
         for name in ("marked", "done", "truncated"):
@@ -143,9 +169,12 @@ class Rows:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The whole state, by name."""
-        return {f"rows.{name}": getattr(self, name) for name in self._NAMES}
+        return {f"rows.{name}": getattr(self, name) for name in (*self._NAMES, *self._LATER_NAMES)}
 
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put back what ``tensors`` gave."""
         for name in self._NAMES:
             getattr(self, name).copy_(tensors[f"rows.{name}"])
+        for name in self._LATER_NAMES:
+            if f"rows.{name}" in tensors:
+                getattr(self, name).copy_(tensors[f"rows.{name}"])

@@ -9,6 +9,7 @@ Shapes: S slots in use, L layers, H heads, D width per head, C cache positions, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ class TorchSampler:
         self._with_entropy = with_entropy
         self._phrase = torch.tensor(decoding.phrase or (decoding.pad_id,), device=policy.device)
         width = max_prompt_tokens + decoding.most_new_tokens
-        self.rows = Rows(rows_per_block * num_blocks, width, decoding.pad_id, policy.device)
+        self.rows = Rows(rows_per_block * num_blocks, width, decoding, policy.device)
         config = policy.config
         self._shape = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
         heads, head_width = self._shape
@@ -76,20 +77,41 @@ class TorchSampler:
     # ------------------------------------------------------------ blocks
 
     def start(
-        self, block: int, prompts: Sequence[Sequence[int]], generations: int, budget_B: torch.Tensor | None
+        self,
+        block: int,
+        prompts: Sequence[Sequence[int]],
+        generations: int,
+        budget_B: torch.Tensor | None,
+        *,
+        places: Sequence[int] | None = None,
+        limit: int | None = None,
+        temperature: float | None = None,
     ) -> None:
         """Put ``generations`` rows of each prompt into a block, and read the prompts.
 
         Args:
             block: a block whose rows were taken, or never used.
-            prompts: as many as fill the block with ``generations`` rows each.
+            prompts: as many as fill the block, or the places, with ``generations`` rows each.
             generations: rows of each prompt.
             budget_B: thinking budget of each row in tokens; None where nothing is interrupted.
+            places: which prompts of the block they take the place of, counted from 0; None for all.
+            limit: tokens that the policy may write in each row; None for the decoding's.
+            temperature: of these rows; None for the decoding's.
         """
-        rows = self._rows_of(block)
-        self.rows.begin(rows, [prompt for prompt in prompts for _ in range(generations)], budget_B)
-        slots = self._free_slots(rows.stop - rows.start)
-        self._row_of_slot[slots] = torch.arange(rows.start, rows.stop, device=slots.device)
+        device = self._cache.device
+        wanted = range(len(prompts)) if places is None else places
+        place_N = torch.tensor(list(wanted), device=device) * generations
+        rows = self._rows_of(block).start + place_N[:, None] + torch.arange(generations, device=device)
+        rows = rows.flatten()
+        self.rows.begin(
+            rows,
+            [prompt for prompt in prompts for _ in range(generations)],
+            budget_B,
+            self.decoding.max_response_tokens if limit is None else limit,
+            self.decoding.temperature if temperature is None else temperature,
+        )
+        slots = self._free_slots(len(rows))
+        self._row_of_slot[slots] = rows
         self._read(prompts, slots.view(len(prompts), generations))
 
     @torch.inference_mode()
@@ -201,10 +223,10 @@ class TorchSampler:
         row_S = self._row_of_slot[: self._used]
         position_S = state.length[row_S] - 1
         hidden = self._decode(weights, state.tokens[row_S, position_S], position_S)
-        logp_SV = head_logprobs(hidden[slots], weights.head, self._head, self.decoding.temperature)
+        rows, position = row_S[slots], position_S[slots]
+        logp_SV = head_logprobs(hidden[slots], weights.head, self._head, state.temperature[rows][:, None])
         probability_SV = logp_SV.exp()
         drawn = _draw(probability_SV, noise)
-        rows, position = row_S[slots], position_S[slots]
         self.work.tokens += len(slots)
         self.work.attended += int(position.sum()) + len(slots)
         self._note(rows, position + 1, drawn, logp_SV, probability_SV, version)
@@ -227,7 +249,8 @@ class TorchSampler:
         token = torch.where(forced, self._phrase[injected.clamp(max=len(self._phrase) - 1)], drawn)
         state.tokens[rows, place] = token
         state.mask[rows, place] = own.float()
-        state.logp[rows, place] = logp_SV.gather(1, drawn[:, None])[:, 0] * own
+        drawn_logp = logp_SV.gather(1, drawn[:, None])[:, 0]
+        state.logp[rows, place] = drawn_logp * own
         state.version[rows, place] = torch.where(own, version, -1)
         if self._with_entropy:
             entropy = -(probability_SV * logp_SV).sum(1)
@@ -238,7 +261,13 @@ class TorchSampler:
         state.written[rows] = written
         state.marked[rows] |= own & (token == decoding.marker_id)
         ended = own & (token == decoding.end_id)
-        full = own & ~ended & (written >= decoding.max_response_tokens)
+        full = written >= state.limit[rows]
+        if decoding.certain_tokens:
+            certain = own & (drawn_logp > math.log(decoding.certain_above))
+            run = torch.where(certain, state.certain[rows] + 1, 0)
+            state.certain[rows] = run
+            full |= run >= decoding.certain_tokens
+        full &= own & ~ended
         state.truncated[rows] = full
         state.done[rows] = ended | full
 

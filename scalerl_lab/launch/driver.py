@@ -522,7 +522,7 @@ class Driver:
             run.failures += 1
             detail = ended.detail if ended is not None else (over.error or "its process died")
             self._retry_or_give_up(run, detail)
-        elif ended.reason in {EndReason.NON_FINITE, EndReason.NO_PROMPTS}:
+        elif ended.reason in {EndReason.NON_FINITE, EndReason.NO_PROMPTS, EndReason.NO_VARIANCE}:
             # An analysis under way is of an earlier point; its verdict must not be the last word.
             run.job = None
             self.store.record_decision(self.plan.sweep_id, decide_ended(run.state, ended), None)

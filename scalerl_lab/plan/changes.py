@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scalerl_lab.config.recipe import Recipe
-from scalerl_lab.plan.identity import PROSE
+from scalerl_lab.plan.identity import PROSE, without_neutral
 from scalerl_lab.records import Change
 
 LONGEST = 40
@@ -49,4 +49,9 @@ def _differences(path: str, before: Any, after: Any) -> list[Change]:
     mappings = isinstance(before, Mapping) and isinstance(after, Mapping)
     if mappings and before.get("type") == after.get("type"):
         return [change for key in before for change in _differences(f"{path}.{key}", before[key], after[key])]
-    return [Change(path, short(before), short(after))]
+    return [Change(path, short(_as_asked(path, before)), short(_as_asked(path, after)))]
+
+
+def _as_asked(path: str, value: Any) -> Any:
+    """A choice without later fields that say what recipes did before there were any."""
+    return without_neutral(value, f"{path}.") if isinstance(value, dict) else value

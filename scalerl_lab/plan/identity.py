@@ -12,7 +12,20 @@ from scalerl_lab.config.recipe import Recipe
 RESULTS_VERSION = 1
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
-NEUTRAL: dict[str, Any] = {}
+NEUTRAL: dict[str, Any] = {
+    "sampling.temperature_changes": [],
+    "sampling.max_response_tokens_changes": [],
+    "refill": {"max_generated": 10, "when_short": "end"},
+    "filter_on": "raw",
+    "difficulty_filter": {"type": "none"},
+    "reward": {"correct": 1.0, "wrong": -1.0},
+    "length_reward": {"type": "none"},
+    "length_control.applies_to": "correct",
+    "length_control.scale": 1.0,
+    "truncated": {"type": "score"},
+    "early_truncation": {"type": "none"},
+    "evaluation.temperature_changes": [],
+}
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 
 There they are left out, so that a run on record keeps its identity and is not trained anew.

@@ -1,11 +1,11 @@
 """The RL algorithm as axes, and the loop that runs one recipe to the compute it was granted.
 
 Files, one table each: ``losses``, ``advantages``, ``aggregation``, ``filters``, ``curriculum``,
-``lengths``, ``off_policy``. What runs them: ``rollout`` prompts to verified completions, ``groups`` rows by
-prompt, ``batch`` what one optimiser step consumes, ``update`` that step, ``evaluate`` held-out points,
-``meter`` counted operations and hours, ``warm_start`` the shared supervised start, ``checkpoint`` complete
-states on disk, ``checkpoint_index`` finding them without torch, ``streams`` random numbers, ``loop`` all of
-it.
+``lengths``, ``off_policy``, ``difficulty``; ``rewards`` has three, and the order in which a reward is
+shaped. What runs them: ``rollout`` prompts to verified completions, ``groups`` rows by prompt, ``batch``
+what one optimiser step consumes, ``update`` that step, ``evaluate`` held-out points, ``meter`` counted
+operations and hours, ``warm_start`` the shared supervised start, ``checkpoint`` complete states on disk,
+``checkpoint_index`` finding them without torch, ``streams`` random numbers, ``loop`` all of it.
 
 To add a choice: a tagged model in ``config.recipe``, one function, one row in the matching table, one
 hand-computed test. This room never knows SQL, MLflow or Ray: facts go to the supervisor it is handed.

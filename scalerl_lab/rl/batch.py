@@ -14,8 +14,8 @@ from torch import Tensor
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.rl.advantages import advantages
 from scalerl_lab.rl.aggregation import weights
-from scalerl_lab.rl.filters import kept_prompts
-from scalerl_lab.rl.lengths import shaped_reward
+from scalerl_lab.rl.filters import judge
+from scalerl_lab.rl.rewards import with_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,12 @@ class Completions:
     """+1 for a verified answer, -1 otherwise; floating point."""
     num_tokens_B: Tensor
     """All response tokens of each row, injected ones included; long."""
+    truncated_B: Tensor
+    """Whether a row was cut before it ended; bool."""
     num_prompts: int
     """P; each prompt has at least one row."""
+    step: int
+    """Number of the batch: optimiser steps before the one that consumes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class TrainBatch:
     """Aggregation weights, computed on the whole batch; 0 where the mask is 0."""
     num_prompts: int
     """Prompts of the whole batch that are trained on."""
+    temperature: float
+    """Of the distribution that the tokens were drawn from."""
 
     def __post_init__(self) -> None:
         rows, width = self.tokens_BT.shape
@@ -70,30 +76,34 @@ class TrainBatch:
 def assemble(recipe: Recipe, completions: Completions) -> TrainBatch | None:
     """The training batch of a step, or None when the filter leaves no prompt.
 
-    The order matters: prompts are kept by their *raw* rewards, then rewards are shaped by length, then
-    advantages and weights are computed over the kept rows alone. Kept prompts are renumbered from 0.
+    The order matters: rewards are shaped, then prompts are kept by their raw or shaped rewards, then
+    advantages and weights are computed over the kept rows alone; rows that carry no loss leave last.
+    Kept prompts are renumbered from 0.
     """
-    kept_P = kept_prompts(
-        recipe.zero_variance, completions.raw_reward_B, completions.prompt_index_B, completions.num_prompts
-    )
-    num_prompts = int(kept_P.sum())
+    judged = judge(recipe, completions)
+    num_prompts = int(judged.kept_P.sum())
     if num_prompts == 0:
         return None
-    rows_B = kept_P[completions.prompt_index_B]
-    prompt_index_B = (kept_P.long().cumsum(dim=0) - 1)[completions.prompt_index_B[rows_B]]
-    limit = recipe.sampling.max_response_tokens
-    reward_B = shaped_reward(
-        recipe.length_control, completions.raw_reward_B[rows_B], completions.num_tokens_B[rows_B], limit
-    )
-    mask_BT = completions.response_mask_BT[rows_B]
+    rows_B = judged.kept_P[completions.prompt_index_B] & judged.counted_B
+    prompt_index_B = (judged.kept_P.long().cumsum(dim=0) - 1)[completions.prompt_index_B[rows_B]]
+    limit = recipe.sampling.max_response_tokens_at(completions.step)
+    reward_B = judged.reward_B[rows_B]
+    with_loss_B = with_loss(recipe.truncated, completions.truncated_B[rows_B])
+    if not bool(with_loss_B.any()):
+        return None
+    # Rows without loss count in means, deviations and numbers of rows, and then need no pass of the model.
+    mask_BT = completions.response_mask_BT[rows_B] * with_loss_B[:, None]
+    advantage_B = advantages(recipe.advantage, reward_B, prompt_index_B, num_prompts)
+    weight_BT = weights(recipe.aggregation, mask_BT, prompt_index_B, num_prompts, limit)
     return TrainBatch(
-        tokens_BT=completions.tokens_BT[rows_B],
-        response_mask_BT=mask_BT,
-        gen_logp_BT=completions.gen_logp_BT[rows_B],
-        prompt_index_B=prompt_index_B,
-        advantage_B=advantages(recipe.advantage, reward_B, prompt_index_B, num_prompts),
-        weight_BT=weights(recipe.aggregation, mask_BT, prompt_index_B, num_prompts, limit),
+        tokens_BT=completions.tokens_BT[rows_B][with_loss_B],
+        response_mask_BT=mask_BT[with_loss_B],
+        gen_logp_BT=completions.gen_logp_BT[rows_B][with_loss_B],
+        prompt_index_B=prompt_index_B[with_loss_B],
+        advantage_B=advantage_B[with_loss_B],
+        weight_BT=weight_BT[with_loss_B],
         num_prompts=num_prompts,
+        temperature=recipe.sampling.temperature_at(completions.step),
     )
 
 

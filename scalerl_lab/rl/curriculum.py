@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from scalerl_lab.config.recipe import Curriculum, NoPositiveResampling, UniformCurriculum
 from scalerl_lab.errors import CheckpointError
@@ -26,6 +26,8 @@ class OrderState(TypedDict):
     """What is left of the epoch, next first."""
     history: dict[str, list[float]]
     """Prompt (JSON keys are text) -> its pass rates, oldest first."""
+    left_out: NotRequired[list[int]]
+    """Prompts that never come at all."""
 
 
 class PromptOrder:
@@ -44,7 +46,9 @@ class PromptOrder:
         self._epoch = 0
         self._queue = self._order_of(0)
         self._history: dict[int, list[float]] = {}
+        self._left_out: frozenset[int] = frozenset()
         self._retired: set[int] = set()
+        """Prompts that come no more, those left out among them."""
 
     @property
     def pool_size(self) -> int:
@@ -56,12 +60,21 @@ class PromptOrder:
         """Number of the epoch that the next prompt comes from, from 0."""
         return self._epoch
 
-    def next_prompts(self, num: int) -> list[int] | None:
-        """The next batch of distinct prompts, or None when the pool is smaller than one batch.
+    def leave_out(self, prompts: Collection[int]) -> None:
+        """Prompts that are never to come: the difficulty filter's."""
+        self._left_out |= frozenset(prompts)
+        self._retired |= self._left_out
+
+    def next_prompts(self, num: int, without: Collection[int] = ()) -> list[int] | None:
+        """The next distinct prompts of a batch, or None when the pool has fewer.
 
         A batch may span two epochs; a prompt that it already holds then waits for the next batch.
+
+        Args:
+            num: how many.
+            without: prompts that the batch holds or held.
         """
-        if num > self.pool_size:
+        if num > self.pool_size - len(set(without) - self._retired):
             return None
         batch: list[int] = []
         while True:
@@ -74,7 +87,7 @@ class PromptOrder:
                     break
                 if prompt in self._retired:
                     continue
-                (waiting if prompt in batch else batch).append(prompt)
+                (waiting if prompt in batch or prompt in without else batch).append(prompt)
             self._queue = waiting
             if len(batch) == num:
                 return batch
@@ -97,12 +110,13 @@ class PromptOrder:
 
     def state(self) -> OrderState:
         """All that is needed to go on, as plain JSON."""
-        return {
+        state: OrderState = {
             "num_prompts": self._num_prompts,
             "epoch": self._epoch,
             "queue": list(self._queue),
             "history": {str(prompt): list(rates) for prompt, rates in self._history.items()},
         }
+        return state | {"left_out": sorted(self._left_out)} if self._left_out else state
 
     def load(self, state: OrderState) -> None:
         """Go on exactly from where ``state`` was taken.
@@ -118,7 +132,9 @@ class PromptOrder:
         self._epoch = state["epoch"]
         self._queue = list(state["queue"])
         self._history = {int(prompt): list(rates) for prompt, rates in state["history"].items()}
-        self._retired = {p for p, rates in self._history.items() if any(map(self._retires, rates))}
+        self._left_out = frozenset(state.get("left_out", ()))
+        solved = {p for p, rates in self._history.items() if any(map(self._retires, rates))}
+        self._retired = solved | self._left_out
 
     def _retires(self, pass_rate: float) -> bool:
         # 9 of 10 correct is 0.89999998 in float32; shares of real group sizes never come this near

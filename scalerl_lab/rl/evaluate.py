@@ -116,9 +116,10 @@ class Evaluator:
         step: int,
     ) -> Finished:
         sampler.work = Work()
-        limit = self._recipe.sampling.max_response_tokens
+        limit = self._recipe.sampling.max_response_tokens_at(step)
         budgets = thinking_budgets(self._recipe.length_control, limit, len(prompts) * samples, noise)
-        sampler.start(0, prompts, samples, budgets)
+        temperature = self._recipe.evaluation.temperature_at(step)
+        sampler.start(0, prompts, samples, budgets, limit=limit, temperature=temperature)
         sampler.advance({0: sampler.decoding.most_new_tokens}, noise, step)
         return sampler.take(0)
 

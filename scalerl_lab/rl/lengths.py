@@ -1,6 +1,6 @@
 """Length controls: what keeps completions from growing past the limit.
 
-Shape letters: B rows (completions). A control says three things: how it shapes rewards, how many tokens
+Shape letters: B rows (completions). A control says three things: what it takes off rewards, how many tokens
 each completion may think before it is interrupted, and with which phrase.
 """
 
@@ -16,18 +16,18 @@ from torch import Tensor
 from scalerl_lab.config.recipe import Interruption, LengthControl, LengthPenalty
 
 
-def shaped_reward(
-    cfg: LengthControl, raw_reward_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int
+def length_penalty(
+    cfg: LengthControl, correct_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int
 ) -> Tensor:
-    """Reward from which advantages are computed (B,).
+    """What is added to the reward of each completion (B,), never above 0.
 
     Args:
         cfg: the recipe's ``length_control``.
-        raw_reward_B: +1 for a verified answer, -1 otherwise.
-        num_tokens_B: all response tokens of each completion.
-        max_response_tokens: the recipe's response limit.
+        correct_B: whether the answer was verified; bool.
+        num_tokens_B: all response tokens of each completion; floating point, of the reward's type.
+        max_response_tokens: the response limit that held for them.
     """
-    return LENGTH_CONTROLS[cfg.type].shaped_reward(cfg, raw_reward_B, num_tokens_B, max_response_tokens)
+    return LENGTH_CONTROLS[cfg.type].penalty(cfg, correct_B, num_tokens_B, max_response_tokens)
 
 
 def thinking_budgets(
@@ -45,10 +45,8 @@ def interruption_phrase(cfg: LengthControl) -> str | None:
 class Control(Protocol):
     """What a row of the table answers."""
 
-    def shaped_reward(
-        self, cfg: Any, raw_reward_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int
-    ) -> Tensor:
-        """Reward (B,) from which advantages are computed."""
+    def penalty(self, cfg: Any, correct_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int) -> Tensor:
+        """What is added to the reward (B,)."""
         ...
 
     def thinking_budgets(
@@ -69,11 +67,9 @@ class Truncate:
     Source: the baseline of ScaleRL section 2, without its interruptions.
     """
 
-    def shaped_reward(
-        self, cfg: Any, raw_reward_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int
-    ) -> Tensor:
-        """The raw reward."""
-        return raw_reward_B
+    def penalty(self, cfg: Any, correct_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int) -> Tensor:
+        """Nothing."""
+        return torch.zeros_like(num_tokens_B)
 
     def thinking_budgets(
         self, cfg: Any, max_response_tokens: int, num: int, generator: torch.Generator
@@ -87,22 +83,23 @@ class Truncate:
 
 
 class Penalise(Truncate):
-    """Correct completions lose reward as they near the limit.
+    """Completions lose reward as they near the limit.
 
-    R + clip((L_max - |y|) / L_cache - 1, -1, 0) if R > 0, with L_cache = window_fraction * L_max.
-    Worked number: limit 100, window 0.2: correct completions of 80, 90 and 100 tokens have
-    rewards 1, 0.5 and 0; a wrong one of 100 tokens keeps -1.
-    Source: ScaleRL A.10; DAPO Eq. 13 (which punishes wrong completions too).
+    scale * clip((L_max - |y|) / L_cache - 1, -1, 0), with L_cache = window_fraction * L_max; for correct
+    completions only, or for all.
+    Worked number: limit 100, window 0.2: correct completions of 80, 90 and 100 tokens lose 0, 0.5 and 1;
+    a wrong one of 90 tokens loses 0, or 0.5 where all are punished.
+    Source: ScaleRL A.10 (correct only); DAPO Eq. 13 (all); Magistral section 2.2.3 (all, scale 0.1).
     """
 
-    def shaped_reward(
-        self, cfg: LengthPenalty, raw_reward_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int
+    def penalty(
+        self, cfg: LengthPenalty, correct_B: Tensor, num_tokens_B: Tensor, max_response_tokens: int
     ) -> Tensor:
-        """The raw reward, less up to 1 for a correct completion within the window."""
+        """From 0 at the window's start to -scale at the limit."""
         window = cfg.window_fraction * max_response_tokens
-        room_B = (max_response_tokens - num_tokens_B.to(raw_reward_B.dtype)) / window
-        penalty_B = (room_B - 1.0).clamp(-1.0, 0.0)
-        return torch.where(raw_reward_B > 0, raw_reward_B + penalty_B, raw_reward_B)
+        room_B = (max_response_tokens - num_tokens_B) / window
+        penalty_B = cfg.scale * (room_B - 1.0).clamp(-1.0, 0.0)
+        return penalty_B if cfg.applies_to == "all" else torch.where(correct_B, penalty_B, 0.0)
 
 
 class Interrupt(Truncate):

@@ -27,9 +27,10 @@ from scalerl_lab.records import (
 )
 from scalerl_lab.rl.checkpoint import CheckpointWriter, load_tensors, newest_of_run
 from scalerl_lab.rl.checkpoint_index import Checkpoint, checkpoints_of, name_of
+from scalerl_lab.rl.difficulty import left_out
 from scalerl_lab.rl.evaluate import Evaluator, Measurement
 from scalerl_lab.rl.meter import Clock, ModelShape
-from scalerl_lab.rl.rollout import Rollout
+from scalerl_lab.rl.rollout import NoBatch, Rollout
 from scalerl_lab.rl.update import Tally, update
 from scalerl_lab.rl.warm_start import Start, start_policy
 from scalerl_lab.tasks import TaskSet, build_tasks
@@ -76,6 +77,7 @@ class _Run:
     ) -> None:
         self._spec = spec
         self._recipe = spec.recipe
+        self._tasks = tasks
         self._policy = policy
         self._folder = folder
         self._trial = trial
@@ -103,7 +105,20 @@ class _Run:
         if start.built_by == self._spec.run_id:
             spent = replace(self._new_clock(), flops=start.flops, wall_s=start.wall_s)
             self._supervisor.emit(self._entry(LedgerKind.WARM_START, spent, 0, 0))
+        self._filter_by_difficulty()
         self._measure_and_save(on_schedule=True)
+
+    def _filter_by_difficulty(self) -> None:
+        """Leave out training prompts as the recipe says; the checkpoint of step 0 remembers which."""
+        began = time.perf_counter()
+        prompts, work = left_out(self._recipe, self._tasks, self._policy, self._spec.seed)
+        if not work.tokens:
+            return
+        self._rollout.leave_out(prompts)
+        spent = self._new_clock()
+        spent.flops = self._shape.forward_flops(work.tokens, work.attended)
+        spent.wall_s = time.perf_counter() - began
+        self._supervisor.emit(self._entry(LedgerKind.DIFFICULTY, spent, 0, 0))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """From a checkpoint, whose facts are told again."""
@@ -147,11 +162,14 @@ class _Run:
         began = time.perf_counter()
         self._rollout.sampler.work = Work()
         verified = self._rollout.next_batch(self.step)
-        if verified is None:
-            self.detail = f"the curriculum has fewer than {self._recipe.batch.prompts_per_step} prompts left"
-            return EndReason.NO_PROMPTS
         work = self._rollout.sampler.work
         flops = self._shape.forward_flops(work.tokens, work.attended)
+        if isinstance(verified, NoBatch):
+            self.detail = verified.detail
+            if flops:
+                spent = replace(self._new_clock(), flops=flops, wall_s=time.perf_counter() - began)
+                self._supervisor.emit(self._entry(LedgerKind.LOST, spent, self.step, self.step + 1))
+            return verified.reason
         trained = update(self._learner, self._recipe, self._shape, verified, self.step + 1, self._tally)
         if trained is None:
             self.detail = f"the loss or a gradient of step {self.step + 1} is not finite"

@@ -73,9 +73,11 @@ def update(
     """
     completions = verified.completions
     tally.steps += 1
-    tally.rows += len(completions.raw_reward_B)
-    tally.reward += float(completions.raw_reward_B.sum())
-    tally.prompts += completions.num_prompts
+    replaced = verified.replaced
+    tally.rows += len(completions.raw_reward_B) + replaced.rows
+    tally.reward += float(completions.raw_reward_B.sum()) + replaced.reward
+    tally.prompts += completions.num_prompts + replaced.prompts
+    tally.dropped += replaced.prompts
     tally.generated += int(completions.response_mask_BT.sum())
     tally.lag += int(verified.lag_BT.sum())
     batch = assemble(recipe, completions)
@@ -116,7 +118,7 @@ def _cut(batch: TrainBatch, width: int) -> TrainBatch:
 
 
 def _backward(learner: TorchLearner, recipe: Recipe, micro: TrainBatch, tally: Tally) -> float:
-    logp_BT = learner.token_logprobs(micro.tokens_BT, recipe.sampling.temperature)
+    logp_BT = learner.token_logprobs(micro.tokens_BT, micro.temperature)
     mask_BT = micro.response_mask_BT
     terms = token_loss(recipe.loss, logp_BT, micro.gen_logp_BT, micro.advantage_B, mask_BT)
     loss = (micro.weight_BT * terms.loss_BT).sum()

@@ -246,6 +246,13 @@ def test_certainty_is_never_claimed() -> None:
             "The curriculum retired so many prompts that no batch can be filled (loss is nan) "
             "at step 1,234, after 9,900 of 16,000 GPU-hours.",
         ),
+        (
+            EndReason.NO_VARIANCE,
+            Action.FINISH,
+            Cause.PROMPTS_EXHAUSTED,
+            "Too few prompts have completions of differing reward to fill a batch (loss is nan) "
+            "at step 1,234, after 9,900 of 16,000 GPU-hours.",
+        ),
     ],
 )
 def test_ends_that_no_retry_cures(reason: EndReason, action: Action, cause: Cause, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -215,3 +216,117 @@ def test_many_rows_are_moved_together_when_most_have_ended() -> None:
     found = sampler.take(0)
     full = TorchLearner(model, Optimizer(), "fp32").token_logprobs(found.tokens_BT, 1.0)
     assert ((full - found.logp_BT) * found.mask_BT).abs().max() < 1e-5
+
+
+# ---------------------------------------------------------------- early truncation, rows of their own
+
+
+def test_a_row_is_cut_after_a_run_of_nearly_certain_tokens() -> None:
+    """The cut falls where the run, counted here from the noted log-probabilities, first is long enough."""
+    model = policy()
+    above, run = 0.085, 3
+    how = dataclasses.replace(decoding(limit=9), certain_tokens=run, certain_above=above)
+    found, free = drawn(model, how), drawn(model, decoding(limit=9))
+    cut_early = 0
+    for row in range(len(found.tokens_BT)):
+        start, end = int(found.prompt_length_B[row]), int(found.length_B[row])
+        certain = [p > math.log(above) for p in found.logp_BT[row, start:end].tolist()]
+        ends = [place for place in range(run, len(certain) + 1) if all(certain[place - run : place])]
+        if ends:
+            assert end - start == ends[0]
+        stopped = int(found.tokens_BT[row, end - 1]) == END
+        assert bool(found.truncated_B[row]) == (not stopped)
+        assert stopped or bool(ends) or end - start == 9
+        cut_early += bool(ends) and not stopped and end - start < 9
+    assert 0 < cut_early < len(found.tokens_BT)
+    assert found.length_B.sum() < free.length_B.sum()
+
+
+def test_a_broken_run_and_injected_tokens_start_the_count_anew() -> None:
+    model = policy()
+    how = dataclasses.replace(decoding(limit=6, phrase=(4, 4)), certain_tokens=4, certain_above=1e-9)
+    # Every token is certain enough; the phrase after 3 tokens breaks the run, and 4 more follow it.
+    found = drawn(model, how, torch.full((24,), 3))
+    for row in range(24):
+        start, end = int(found.prompt_length_B[row]), int(found.length_B[row])
+        response = found.tokens_BT[row, start:end].tolist()
+        if END in response or MARKER in response[:3]:
+            continue
+        # Limit 6 comes before the run of 4 after the phrase would be full.
+        assert (len(response), int(found.mask_BT[row].sum())) == (8, 6)
+
+
+def test_a_resumed_row_remembers_its_run() -> None:
+    model = policy()
+    how = dataclasses.replace(decoding(limit=9), certain_tokens=4, certain_above=0.08)
+    whole = sampler_of(model, how)
+    whole.start(0, PROMPTS, G, None)
+    noise = torch.Generator().manual_seed(1)
+    whole.advance({0: 3}, noise, 0)
+    again = sampler_of(model, how)
+    again.load_tensors({name: each.clone() for name, each in whole.tensors().items()})
+    other = torch.Generator()
+    other.set_state(noise.get_state())
+    whole.advance({0: 9}, noise, 0)
+    again.advance({0: 9}, other, 0)
+    one, two = whole.take(0), again.take(0)
+    assert torch.equal(one.tokens_BT, two.tokens_BT)
+    assert (one.truncated_B & (one.num_written < 9)).any()
+
+
+def test_tensors_of_a_version_without_rows_of_their_own_are_still_read() -> None:
+    model = policy()
+    sampler, again = sampler_of(model, decoding()), sampler_of(model, decoding())
+    sampler.start(0, PROMPTS, G, None)
+    sampler.advance({0: 4}, torch.Generator().manual_seed(1), 0)
+    older = {k: v for k, v in sampler.tensors().items() if k not in LATER}
+    assert len(older) == len(sampler.tensors()) - 3
+    again.load_tensors(older)
+    for each in (sampler, again):
+        each.advance({0: 9}, torch.Generator().manual_seed(2), 0)
+    assert torch.equal(sampler.take(0).tokens_BT, again.take(0).tokens_BT)
+
+
+LATER = {"rows.limit", "rows.temperature", "rows.certain"}
+
+
+def test_rows_have_limits_and_temperatures_of_their_own() -> None:
+    model = policy()
+    sampler = sampler_of(model, decoding(limit=9), blocks=2)
+    sampler.start(0, PROMPTS, G, None, limit=4, temperature=0.5)
+    sampler.start(1, PROMPTS, G, None)
+    sampler.advance({0: 9, 1: 9}, torch.Generator().manual_seed(3), 0)
+    short, long = sampler.take(0), sampler.take(1)
+    assert int(short.num_written.max()) == 4
+    assert int(long.num_written.max()) == 9
+    learner = TorchLearner(model, Optimizer(), "fp32")
+    for each in model.parameters():
+        each.requires_grad_(False)
+    for found, right, wrong in ((short, 0.5, 1.0), (long, 1.0, 0.5)):
+        off = {
+            t: float(
+                ((learner.token_logprobs(found.tokens_BT, t) - found.logp_BT) * found.mask_BT).abs().max()
+            )
+            for t in (right, wrong)
+        }
+        assert off[right] < 1e-5 < 0.01 < off[wrong]
+
+
+def test_places_take_new_prompts_while_the_others_stay() -> None:
+    model = policy()
+    sampler = sampler_of(model, decoding(limit=5))
+    sampler.start(0, PROMPTS, G, None)
+    sampler.advance({0: 5}, torch.Generator().manual_seed(3), 0)
+    before = sampler.take(0)
+    sampler.start(0, [(9, 9, 9), (7,)], G, None, places=[1, 3])
+    sampler.advance({0: 5}, torch.Generator().manual_seed(4), 6)
+    after = sampler.take(0)
+    fresh = torch.tensor([row // G in (1, 3) for row in range(4 * G)])
+    width = min(before.tokens_BT.shape[1], after.tokens_BT.shape[1])
+    assert torch.equal(before.tokens_BT[~fresh, :width], after.tokens_BT[~fresh, :width])
+    assert torch.equal(before.logp_BT[~fresh, :width], after.logp_BT[~fresh, :width])
+    assert after.tokens_BT[fresh][:G, :3].tolist() == [[9, 9, 9]] * G
+    assert after.tokens_BT[fresh][G:, 0].tolist() == [7] * G
+    assert after.version_BT[fresh][after.mask_BT[fresh] > 0].unique().tolist() == [6]
+    full = TorchLearner(model, Optimizer(), "fp32").token_logprobs(after.tokens_BT, 1.0)
+    assert ((full - after.logp_BT) * after.mask_BT).abs().max() < 1e-5

@@ -250,7 +250,11 @@ class Slow(AtOnce):
 
 @pytest.mark.parametrize(
     ("reason", "status"),
-    [(EndReason.NON_FINITE, RunStatus.KILLED), (EndReason.NO_PROMPTS, RunStatus.FINISHED)],
+    [
+        (EndReason.NON_FINITE, RunStatus.KILLED),
+        (EndReason.NO_PROMPTS, RunStatus.FINISHED),
+        (EndReason.NO_VARIANCE, RunStatus.FINISHED),
+    ],
 )
 def test_a_late_verdict_on_an_earlier_point_does_not_bring_an_ended_run_back(
     bench: Bench, reason: EndReason, status: RunStatus

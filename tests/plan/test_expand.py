@@ -18,6 +18,7 @@ from scalerl_lab.config.schema import validate
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.plan import expand, identity, run_identity
 from tests.plan.questions import BASE, GRPO, PROFILE, plan_of, recipes, sweep
+from tests.rl.tiny import tiny_recipe
 
 METER = FlopsMeter(flops_per_gpu_hour=1e6)
 QUESTIONS: list[dict[str, Any]] = [
@@ -81,6 +82,16 @@ def test_a_later_field_at_its_neutral_value_changes_no_identity(monkeypatch: pyt
     assert identity.without_neutral({"loss": {"type": "cispo", "ratio_cap": 5.0}}) == {
         "loss": {"type": "cispo"}
     }
+
+
+def test_runs_on_record_keep_their_identity() -> None:
+    """Ids that were given before recipes had more fields; a new field must be neutral by default."""
+    on_record = {
+        "5536d39a4a1a": tiny_recipe(off_policy={"type": "sync"}),
+        "fd1f0f5bcebb": tiny_recipe(length_control={"type": "penalty", "window_fraction": 0.3}),
+    }
+    for run_id, recipe in on_record.items():
+        assert run_identity(recipe, 0, FlopsMeter(flops_per_gpu_hour=1e6)) == run_id
 
 
 def test_identity_ignores_prose_and_keeps_all_else(monkeypatch: pytest.MonkeyPatch) -> None:

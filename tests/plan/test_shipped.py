@@ -87,14 +87,45 @@ def test_the_8b_recipe_has_the_papers_numbers() -> None:
     assert (round(low, -2), round(high, -2)) == (10_200, 12_300)
 
 
-@pytest.mark.parametrize("pair", [("scalerl_8b", "scalerl_tiny"), ("grpo_8b", "grpo_tiny")])
-def test_the_tiny_recipes_make_the_same_choices(pair: tuple[str, str]) -> None:
-    big, tiny = map(read_recipe, pair)
-    assert big.stands_in == {"laptop": pair[1]}
-    for choice in ("off_policy", "loss", "aggregation", "advantage", "length_control", "curriculum"):
+BIG = [name for name in available("recipe") if read_recipe(name).stands_in]
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_the_tiny_recipes_make_the_same_choices(name: str) -> None:
+    big = read_recipe(name)
+    assert list(big.stands_in) == ["laptop"]
+    tiny = read_recipe(big.stands_in["laptop"])
+    for choice in (
+        "off_policy", "loss", "aggregation", "advantage", "length_control", "curriculum", "length_reward",
+        "truncated", "early_truncation",
+    ):  # fmt: skip
         assert getattr(big, choice).type == getattr(tiny, choice).type, choice
-    assert big.zero_variance == tiny.zero_variance
-    assert big.numerics == tiny.numerics
+    for choice in ("zero_variance", "refill", "filter_on", "reward", "numerics"):
+        assert getattr(big, choice) == getattr(tiny, choice), choice
+
+
+def test_every_recipe_has_a_stand_in_or_is_one() -> None:
+    tiny = {read_recipe(name).stands_in["laptop"] for name in BIG}
+    assert {*BIG, *tiny} == set(available("recipe"))
+    assert {"scalerl_8b", "grpo_8b", "qwen25_dapo", "magistral", "minimax_m1"} <= set(BIG)
+
+
+def test_the_punished_stretch_is_the_papers() -> None:
+    dapo = read_recipe("qwen25_dapo_published")
+    control = dapo.length_control
+    assert control.type == "penalty"
+    limit = dapo.sampling.max_response_tokens
+    assert limit * (1 - control.window_fraction) == 16_384
+    assert limit - 16_384 == 4_096
+    assert dapo.batch.prompts_per_step * dapo.sampling.generations_per_prompt == 512
+    assert dapo.refill.max_generated == 10
+
+
+def test_the_re_implementations_have_figure_2s_batch() -> None:
+    for name in ("qwen25_dapo", "magistral", "minimax_m1"):
+        recipe = read_recipe(name)
+        assert recipe.batch.prompts_per_step * recipe.sampling.generations_per_prompt == 1_280
+        assert recipe.zero_variance == "drop"
 
 
 def test_a_plan_file_finds_its_recipe_beside_it_and_names_its_lines(tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from scalerl_lab.config import recipe
+from scalerl_lab.config import recipe, stages
 from scalerl_lab.config.recipe import Aggregation, Loss, Recipe
 from scalerl_lab.config.strict import Strict
 from scalerl_lab.rl.advantages import ADVANTAGES
 from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
 from scalerl_lab.rl.curriculum import CURRICULA
+from scalerl_lab.rl.difficulty import DIFFICULTY_FILTERS
 from scalerl_lab.rl.filters import FILTERS
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS
 from scalerl_lab.rl.losses import LOSSES, token_loss
 from scalerl_lab.rl.off_policy import SCHEDULES
+from scalerl_lab.rl.rewards import LENGTH_REWARDS, TRUNCATIONS, WHENS
 
 LIMIT = 20
 
@@ -46,6 +48,10 @@ TABLES = {
     "curriculum": (CURRICULA, CURRICULUM_CHOICES),
     "off_policy": (SCHEDULES, OFF_POLICY_CHOICES),
     "zero_variance": (FILTERS, FILTER_CHOICES),
+    "length_reward": (LENGTH_REWARDS, choices(recipe.LengthReward)),
+    "truncated": (TRUNCATIONS, choices(recipe.TruncatedCompletions)),
+    "difficulty_filter": (DIFFICULTY_FILTERS, choices(recipe.DifficultyFilter)),
+    "when": (WHENS, choices(stages.When)),
 }
 
 

@@ -68,7 +68,9 @@ def completions(
         prompt_index_B=torch.tensor(prompts),
         raw_reward_B=floats(*rewards),
         num_tokens_B=length_B,
+        truncated_B=length_B >= LIMIT,
         num_prompts=max(prompts) + 1,
+        step=0,
     )
 
 
@@ -157,6 +159,7 @@ def batch_of(rows: Rows, weight_BT: Tensor) -> TrainBatch:
         advantage_B=rows.advantage_B,
         weight_BT=weight_BT,
         num_prompts=rows.num_prompts,
+        temperature=1.0,
     )
 
 

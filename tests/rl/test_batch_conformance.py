@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,10 +14,12 @@ from scalerl_lab.config.strict import Strict
 from scalerl_lab.rl.advantages import ADVANTAGES, advantages
 from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
 from scalerl_lab.rl.curriculum import CURRICULA, prompt_order
+from scalerl_lab.rl.difficulty import DIFFICULTY_FILTERS
 from scalerl_lab.rl.filters import FILTERS, kept_prompts
-from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, shaped_reward, thinking_budgets
+from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, length_penalty, thinking_budgets
 from scalerl_lab.rl.losses import LOSSES, token_loss
 from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of
+from scalerl_lab.rl.rewards import after_truncation, counted, holds, with_length_reward, with_loss
 from tests.rl.batches import LOSS_CHOICES, TABLES, floats, random_rows
 
 ROWS = [(choice, name) for choice, (table, _) in TABLES.items() for name in table]
@@ -61,10 +63,36 @@ def probe_advantage(cfg: Any) -> Any:
 
 
 def probe_length_control(cfg: Any) -> Any:
-    lengths = torch.arange(0, 1001, 10)
+    lengths = torch.arange(0, 1001, 10, dtype=torch.float64)
     budgets = thinking_budgets(cfg, 1000, 50, torch.Generator().manual_seed(0))
-    shaped = shaped_reward(cfg, torch.ones(len(lengths), dtype=torch.float64), lengths, 1000)
-    return (shaped.tolist(), None if budgets is None else budgets.tolist(), interruption_phrase(cfg))
+    taken = [
+        length_penalty(cfg, torch.full((101,), correct), lengths, 1000).tolist() for correct in (True, False)
+    ]
+    return (taken, None if budgets is None else budgets.tolist(), interruption_phrase(cfg))
+
+
+def probe_length_reward(cfg: Any) -> Any:
+    lengths = torch.arange(0, 1001, 100, dtype=torch.float64).repeat(2)
+    correct = torch.arange(22) < 11
+    rewards = torch.where(correct, 0.9, -0.7).double()
+    return [
+        with_length_reward(cfg, rewards, correct, lengths, 1000, step).tolist() for step in (0, 99, 101, 599)
+    ]
+
+
+def probe_truncated(cfg: Any) -> Any:
+    cut = torch.tensor([True, False, True])
+    rewards = [after_truncation(cfg, floats(1, 1, 0.5), cut, step).tolist() for step in (0, 99, 101)]
+    return rewards, counted(cfg, cut).tolist(), with_loss(cfg, cut).tolist()
+
+
+def probe_difficulty_filter(cfg: Any) -> Any:
+    samples = cfg.samples if cfg.type == "pass_rate_band" else 16
+    return [DIFFICULTY_FILTERS[cfg.type](cfg, right / samples) for right in range(samples + 1)]
+
+
+def probe_when(cfg: Any) -> Any:
+    return [holds(cfg, step) for step in range(1400)]
 
 
 def probe_curriculum(cfg: Any) -> Any:
@@ -90,15 +118,30 @@ PROBES: dict[str, Callable[[Any], Any]] = {
     "length_control": probe_length_control,
     "curriculum": probe_curriculum,
     "off_policy": probe_off_policy,
+    "length_reward": probe_length_reward,
+    "truncated": probe_truncated,
+    "when": probe_when,
+    "difficulty_filter": probe_difficulty_filter,
 }
+
+CONFIGURED: dict[str, dict[str, Any]] = {"between": {"from_step": 10, "until_step": 20}}
+"""Choices that cannot be made by their defaults alone -> their fields."""
 
 
 def changed(cfg: Strict, field: str) -> Strict:
     """The choice with another allowed value of one field."""
     value = getattr(cfg, field)
-    # 0.5 comes first, so that a whole number (all defaults are even) stays one.
-    candidates = [value + " more"] if isinstance(value, str) else [value * 0.5, value * 0.9, value * 1.1]
-
+    candidates: list[Any]
+    if isinstance(value, str):
+        candidates = [value + " more", *get_args(type(cfg).model_fields[field].annotation)]
+    elif isinstance(value, Strict):
+        candidates = [{"type": "between", "until_step": 50}]
+    elif isinstance(value, bool):
+        candidates = [not value]
+    else:
+        # 0.5 comes first, so that a whole number (all defaults are even) stays one.
+        candidates = [value * 0.5, value * 0.9, value * 1.1, value + 0.5]
+    candidates = [each for each in candidates if each != value]
     for candidate in candidates:
         try:
             return type(cfg).model_validate({**cfg.model_dump(), field: candidate})
@@ -124,7 +167,7 @@ def test_there_are_fields_and_every_choice_with_fields_is_probed() -> None:
 
 @pytest.mark.parametrize(("choice", "name", "field"), FIELDS)
 def test_every_field_of_every_choice_changes_what_its_row_does(choice: str, name: str, field: str) -> None:
-    cfg = TABLES[choice][1][name]()
+    cfg = TABLES[choice][1][name](**CONFIGURED.get(name, {}))
     if field == "eps":
         # The default is too small to be told from rounding in a sum of ones.
         cfg = type(cfg).model_validate({**cfg.model_dump(), "eps": 0.5})
@@ -138,7 +181,10 @@ def test_every_field_of_every_choice_changes_what_its_row_does(choice: str, name
 
 @pytest.mark.parametrize("choice", PROBES)
 def test_no_two_rows_do_the_same(choice: str) -> None:
-    seen = {name: repr(PROBES[choice](model())) for name, model in TABLES[choice][1].items()}
+    seen = {
+        name: repr(PROBES[choice](model(**CONFIGURED.get(name, {}))))
+        for name, model in TABLES[choice][1].items()
+    }
     assert len(set(seen.values())) == len(seen)
 
 
@@ -205,12 +251,26 @@ def test_filters_keep_prompts_with_both_outcomes(name: str) -> None:
 @pytest.mark.parametrize("name", LENGTH_CONTROLS)
 def test_length_controls_never_reward_length_nor_touch_wrong_answers(name: str) -> None:
     cfg = TABLES["length_control"][1][name]()
-    lengths = torch.arange(1, 101)
-    right = shaped_reward(cfg, torch.ones(100, dtype=torch.float64), lengths, 100)
+    lengths = torch.arange(1, 101, dtype=torch.float64)
+    right = length_penalty(cfg, torch.ones(100, dtype=torch.bool), lengths, 100)
     assert (right.diff() <= 0).all()
-    assert ((right >= 0) & (right <= 1)).all()
-    wrong = shaped_reward(cfg, -torch.ones(100, dtype=torch.float64), lengths, 100)
-    assert (wrong == -1).all()
+    assert ((right >= -1) & (right <= 0)).all()
+    assert (length_penalty(cfg, torch.zeros(100, dtype=torch.bool), lengths, 100) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["cosine", "cosine_reward"])
+def test_a_longer_correct_answer_never_gets_more_and_right_beats_wrong(name: str) -> None:
+    cfg = TABLES["length_reward"][1][name]()
+    lengths = torch.arange(1, 111, dtype=torch.float64)
+    right, wrong = (
+        with_length_reward(
+            cfg, torch.full((110,), worth).double(), torch.full((110,), worth > 0), lengths, 100, 0
+        )
+        for worth in (1.0, -1.0)
+    )
+    assert (right[:100].diff() < 0).all()
+    assert (right[99:] == right[99]).all(), "past the limit, injected tokens cost no more"
+    assert right.min() > wrong.max()
 
 
 @pytest.mark.parametrize("name", LENGTH_CONTROLS)

@@ -11,7 +11,10 @@ from scalerl_lab.rl.filters import kept_prompts
 from tests.rl.batches import floats
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("drop", [True, False, False]), ("keep", [True, True, True])])
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("drop", [True, False, False]), ("keep", [True, True, True]), ("refill", [True, False, False])],
+)
 def test_by_hand(mode: str, expected: list[bool]) -> None:
     got = kept_prompts(mode, floats(1, -1, 1, 1, -1, -1), torch.tensor([0, 0, 1, 1, 2, 2]), 3)
     assert got.dtype == torch.bool

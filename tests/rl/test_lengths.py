@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from scalerl_lab.config.recipe import Interruption, LengthPenalty, Truncation
-from scalerl_lab.rl.lengths import interruption_phrase, shaped_reward, thinking_budgets
+from scalerl_lab.rl.lengths import interruption_phrase, length_penalty, thinking_budgets
 from tests.rl.batches import floats
 
 
@@ -14,26 +16,43 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_penalty_by_hand() -> None:
-    """Limit 100, window 20: nothing up to 80 tokens, then linear down to -1, never more."""
-    length_B = torch.tensor([1, 80, 85, 90, 100, 130, 90, 100])
-    raw_B = floats(1, 1, 1, 1, 1, 1, -1, -1)
-    got = shaped_reward(LengthPenalty(window_fraction=0.2), raw_B, length_B, 100)
-    torch.testing.assert_close(got, floats(1, 1, 0.75, 0.5, 0, 0, -1, -1), rtol=1e-12, atol=1e-12)
+LENGTHS = floats(1, 80, 85, 90, 100, 130, 90, 100)
+CORRECT = torch.tensor([True, True, True, True, True, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [0, 0, -0.25, -0.5, -1, -1, 0, 0]),
+        ({"applies_to": "all"}, [0, 0, -0.25, -0.5, -1, -1, -0.5, -1]),
+        ({"applies_to": "all", "scale": 0.1}, [0, 0, -0.025, -0.05, -0.1, -0.1, -0.05, -0.1]),
+    ],
+    ids=["scalerl", "dapo", "magistral"],
+)
+def test_penalty_by_hand(changes: dict[str, Any], expected: list[float]) -> None:
+    """Limit 100, window 20: nothing up to 80 tokens, then linear down to -scale, never more."""
+    got = length_penalty(LengthPenalty(window_fraction=0.2, **changes), CORRECT, LENGTHS, 100)
+    torch.testing.assert_close(got, floats(*expected), rtol=1e-12, atol=1e-12)
 
 
 def test_penalty_keeps_the_papers_window() -> None:
     """ScaleRL's default: 0.143 of 14,336 tokens is a window of 2,050."""
-    got = shaped_reward(
-        LengthPenalty(), floats(1, 1, 1), torch.tensor([12_285, 14_336 - 1025, 14_336]), 14_336
-    )
-    torch.testing.assert_close(got, floats(1, 0.5, 0), rtol=0, atol=1e-4)
+    lengths = floats(12_285, 14_336 - 1025, 14_336)
+    got = length_penalty(LengthPenalty(), torch.ones(3, dtype=torch.bool), lengths, 14_336)
+    torch.testing.assert_close(got, floats(0, -0.5, -1), rtol=0, atol=1e-4)
+
+
+def test_dapos_window() -> None:
+    """Eq. 13: 16,384 tokens are free, the punishment is full 4,096 later: a fifth of 20,480."""
+    cfg = LengthPenalty(window_fraction=0.2, applies_to="all")
+    lengths = floats(16_384, 16_384 + 1024, 20_480)
+    got = length_penalty(cfg, torch.zeros(3, dtype=torch.bool), lengths, 20_480)
+    torch.testing.assert_close(got, floats(0, -0.25, -1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("cfg", [Truncation(), Interruption()])
 def test_other_controls_leave_rewards_alone(cfg: Truncation | Interruption) -> None:
-    raw_B = floats(1, -1, 1)
-    assert torch.equal(shaped_reward(cfg, raw_B, torch.tensor([1, 100, 100]), 100), raw_B)
+    assert length_penalty(cfg, CORRECT, LENGTHS, 100).tolist() == [0.0] * 8
 
 
 def test_budgets_are_uniform_between_the_fractions() -> None:

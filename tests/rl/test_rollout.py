@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from scalerl_lab.config.recipe import OffPolicy, Pipeline, PPOOffPolicy, Sync
 from scalerl_lab.engines.policy import build_policy
+from scalerl_lab.records import EndReason
 from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of
-from scalerl_lab.rl.rollout import Rollout, Verified, decoding_of
+from scalerl_lab.rl.rollout import NoBatch, Rollout, Verified, decoding_of
 from scalerl_lab.rl.streams import stream
 from scalerl_lab.tasks import build_tasks
 from tests.rl.tiny import tiny_recipe
@@ -28,7 +29,7 @@ def rolled(off_policy: OffPolicy, **changes: object) -> list[Verified]:
     policy = build_policy(recipe.model, tasks.tokenizer.size, 0)
     rollout = Rollout(recipe, tasks, policy, seed=0)
     found = [rollout.next_batch(step) for step in range(STEPS)]
-    assert all(found)
+    assert all(isinstance(each, Verified) for each in found)
     return found  # type: ignore[return-value]
 
 
@@ -116,13 +117,15 @@ def test_a_pool_too_small_for_the_next_batch_drains_what_is_in_flight() -> None:
     seen = 0
     for step in range(200):
         # As if every prompt were solved when it is consumed.
-        if rollout.next_batch(step) is None:
+        if isinstance(rollout.next_batch(step), NoBatch):
             break
         for prompt in range(step * 4, step * 4 + 4):
             rollout._curriculum.record(prompt % 64, 1.0)
         seen += 1
     assert 13 <= seen < 200
-    assert rollout.next_batch(seen) is None
+    dry = rollout.next_batch(seen)
+    assert isinstance(dry, NoBatch)
+    assert dry.reason is EndReason.NO_PROMPTS
     assert rollout.state()["prompts"] == {}
 
 
