@@ -12,7 +12,12 @@ from scalerl_lab.config.recipe import Recipe
 RESULTS_VERSION = 1
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
-NEUTRAL: dict[str, Any] = {}
+NEUTRAL: dict[str, Any] = {
+    "tasks.downstream": {},
+    "evaluation.downstream": None,
+    "evaluation.boundary": None,
+    "evaluation.ngram_overlap": None,
+}
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 
 There they are left out, so that a run on record keeps its identity and is not trained anew.
