@@ -100,7 +100,9 @@ class ChainArithmetic(Strict):
     def _vocabulary_covers_the_sets(self) -> ChainArithmetic:
         for name, chains in self.downstream.items():
             if name == HELDOUT:
-                raise ValueError(f"downstream.{name}: this name is taken by the held-out prompts; choose another")
+                raise ValueError(
+                    f"downstream.{name}: this name is taken by the held-out prompts; choose another"
+                )
             unknown = sorted(set(chains.operations or ()) - set(self.operations))
             if unknown:
                 raise ValueError(
@@ -408,8 +410,8 @@ class BoundaryEvaluation(Strict):
     def _samples_suffice(self) -> BoundaryEvaluation:
         if self.max_k > self.samples_per_prompt:
             raise ValueError(
-                f"max_k ({self.max_k}) exceeds samples_per_prompt ({self.samples_per_prompt}): pass@k cannot be "
-                "estimated from fewer than k samples"
+                f"max_k ({self.max_k}) exceeds samples_per_prompt ({self.samples_per_prompt}): pass@k cannot "
+                "be estimated from fewer than k samples"
             )
         return self
 
@@ -553,13 +555,12 @@ class Recipe(Strict):
     def _measurements_have_their_data(self) -> Recipe:
         if self.evaluation.downstream is not None and not getattr(self.tasks, "downstream", None):
             raise ValueError("evaluation.downstream needs sets of problems, but tasks.downstream names none")
-        overlap = self.evaluation.ngram_overlap
-        if overlap is not None and isinstance(overlap.corpus, DemonstrationCorpus):
-            if not isinstance(self.warm_start, Demonstrations):
-                raise ValueError(
-                    "evaluation.ngram_overlap.corpus.type=demonstrations needs warm_start.type=demonstrations; "
-                    "use corpus.type=text_file"
-                )
+        overlap, taught = self.evaluation.ngram_overlap, isinstance(self.warm_start, Demonstrations)
+        if overlap is not None and isinstance(overlap.corpus, DemonstrationCorpus) and not taught:
+            raise ValueError(
+                "evaluation.ngram_overlap.corpus.type=demonstrations needs "
+                "warm_start.type=demonstrations; use corpus.type=text_file"
+            )
         return self
 
     @model_validator(mode="after")
