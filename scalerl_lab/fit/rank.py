@@ -1,12 +1,13 @@
 """Rank correlation of a few pairs, with an interval that is honest when there are few.
 
-Shapes: N pairs, D simulated sets of pairs.
+Shapes: N pairs, D simulated sets of pairs, G correlations on a grid.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 MIN_PAIRS = 3
 _DRAWS = 4000
-_GRID = np.linspace(-0.995, 0.995, 200)
+_GRID = np.linspace(-0.99, 0.99, 100)
 
 
 def rank_correlation(x_N: Sequence[float], y_N: Sequence[float]) -> float | None:
@@ -66,17 +67,22 @@ def _ranks(value_N: Sequence[float]) -> Floats:
 
 def _tails(correlation: float, num: int) -> tuple[Floats, Floats]:
     """Along the grid: shares of simulated sets that show at least, and at most, this rank correlation."""
+    shown_GD = _simulated(num)
+    return (shown_GD >= correlation - 1e-9).mean(1), (shown_GD <= correlation + 1e-9).mean(1)
+
+
+@lru_cache(maxsize=8)
+def _simulated(num: int) -> Floats:
+    """Rank correlations of simulated sets of pairs, from one draw for all of the grid."""
     rng = np.random.default_rng([num, 20252])
     x_DN, noise_DN = rng.standard_normal((2, _DRAWS, num))
     rank_x_DN = x_DN.argsort(1).argsort(1)
-    above, below = np.empty(len(_GRID)), np.empty(len(_GRID))
+    shown_GD = np.empty((len(_GRID), _DRAWS))
     for place, r in enumerate(_GRID):
         rank_y_DN = (r * x_DN + math.sqrt(1.0 - r * r) * noise_DN).argsort(1).argsort(1)
         squares_D = ((rank_x_DN - rank_y_DN) ** 2).sum(1)
-        shown_D = 1.0 - 6.0 * squares_D / (num * (num * num - 1))
-        above[place] = (shown_D >= correlation - 1e-9).mean()
-        below[place] = (shown_D <= correlation + 1e-9).mean()
-    return above, below
+        shown_GD[place] = 1.0 - 6.0 * squares_D / (num * (num * num - 1))
+    return shown_GD
 
 
 def _lowest(above: Floats, tail: float) -> float:
