@@ -6,6 +6,7 @@ Shapes: P problems, K values of k, D bootstrap draws.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,7 @@ def pass_at_k(samples: int, passed_P: Sequence[int], ks: Sequence[int]) -> Float
     return np.asarray(1.0 - missed_CK[passed])
 
 
+@lru_cache(maxsize=8)
 def drawn_weights(num_problems: int, num_draws: int = NUM_DRAWS) -> Floats:
     """Weights of the problems in each bootstrap draw, the same ones for the same number: [D, P].
 
@@ -63,7 +65,9 @@ def drawn_weights(num_problems: int, num_draws: int = NUM_DRAWS) -> Floats:
     """
     rng = np.random.default_rng([num_problems, 20251])
     counts = rng.multinomial(num_problems, np.full(num_problems, 1.0 / num_problems), size=num_draws)
-    return np.asarray(counts / num_problems)
+    weight_DP = np.asarray(counts / num_problems)
+    weight_DP.setflags(write=False)
+    return weight_DP
 
 
 def mean_interval(value_P: Floats) -> Interval:
