@@ -245,30 +245,25 @@ def boundary_notes(report: BoundaryReport) -> list[str]:
 
 def _regimes(report: BoundaryReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=20)
-    table.add_column("problems", no_wrap=True, overflow="ellipsis", max_width=18)
-    for column in ("pass@1", "pass@K", "K", "gain at K", "P<", "regime"):
+    table.add_column("run and problems", no_wrap=True, overflow="ellipsis", max_width=28)
+    for column in ("pass@1", "pass@K", "K", "gain of pass@K", "regime"):
         table.add_column(column, no_wrap=True)
     shown = ""
     for row in report.rows:
-        if shown and row.label != shown:
-            table.add_section()
+        if row.label != shown:
+            table.add_row(row.label, style="bold")
+            shown = row.label
         before, after, found = row.before.pass_rates, row.after.pass_rates, row.boundary
         share = getattr(found, found.regime.value) if found.regime is not Regime.OPEN else None
+        told = found.regime.value if share is None else f"{found.regime.value} {probability(share)}"
         table.add_row(
-            row.label if row.label != shown else "",
-            f"{row.problems} ({row.num_problems})",
-            f"{rate(before[0].median)} to {rate(after[0].median)}",
-            f"{rate(before[-1].median)} to {rate(after[-1].median)}",
+            f"  {row.problems}",
+            f"{bare(before[0].median)} to {bare(after[0].median)}",
+            f"{bare(before[-1].median)} to {bare(after[-1].median)}",
             str(row.ks[-1]),
             gain_text(found.last_gain),
-            probability(found.narrower),
-            Text(
-                found.regime.value if share is None else f"{found.regime.value} {probability(share)}",
-                style=STYLE[found.regime],
-            ),
+            Text(told, style=STYLE[found.regime]),
         )
-        shown = row.label
     return table
 
 
