@@ -220,15 +220,15 @@ def boundary_notes(report: BoundaryReport) -> list[str]:
     """The rule, the tally, and which runs have nothing to show."""
     lines = []
     if report.rows:
-        tally = Counter(row.boundary.regime for row in report.rows if row.problems != OVERALL)
+        tally = Counter(row.boundary.regime for row in _smallest(report.rows))
         told = ", ".join(f"{tally[kind]} {kind.value}" for kind in Regime)
         m, p = f"{report.margin:g}", f"{report.demanded:g}"
         lines += [
             f"Sets of problems by regime: {told}.",
             "Rule: G is the gain of pass@K from the first measurement to the last, L from the one halfway, K "
             f"the largest k. Diminishing: G <= {m}; plateau: G > {m}, L <= {m}; sustained: both above {m}. A "
-            f"regime is named when its probability, by bootstrap over problems, is at least {p}; else open. "
-            "Intervals are 80 %.",
+            f"regime is named when its probability, by bootstrap over problems, is at least {p}; else open, "
+            "as is a rise without a third measurement between. Intervals are 80 %.",
         ]
     if report.novelty:
         lines.append(
@@ -241,6 +241,12 @@ def boundary_notes(report: BoundaryReport) -> list[str]:
             "evaluation.boundary."
         )
     return lines
+
+
+def _smallest(rows: Sequence[BoundaryRow]) -> list[BoundaryRow]:
+    """Rows whose problems no other row divides further, so that each problem is told of once."""
+    divided = {(row.label, row.problems.partition("/")[0]) for row in rows if "/" in row.problems}
+    return [row for row in rows if row.problems != OVERALL and (row.label, row.problems) not in divided]
 
 
 def _regimes(report: BoundaryReport) -> Table:
