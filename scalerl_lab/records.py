@@ -137,6 +137,48 @@ class EvalPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Measurement:
+    """A named number of a policy at a step, beside the point of that step.
+
+    Names: ``pass_rate``, ``truncation_rate``, ``mean_tokens`` and ``entropy`` as in a point;
+    ``pass_at_8`` for pass@8; ``ngram_overlap`` and, for n-grams of one length, ``ngram_overlap_5``.
+    """
+
+    trial: int
+    at: float
+    step: int
+    gpu_hours: float
+    problem_set: str
+    """``heldout``, or the name of a downstream set."""
+    domain: str
+    """Kind of problem among those of the set; empty for all of them."""
+    metric: str
+    value: float
+    standard_error: float | None
+    """Sampling error over the fixed problems for a pass rate, else over a draw of problems; None: unknown."""
+    num_prompts: int
+    num_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassCounts:
+    """How many of the samples of each problem passed: all that pass@k is computed from."""
+
+    trial: int
+    at: float
+    step: int
+    gpu_hours: float
+    problem_set: str
+    domain: str
+    """Kind of the problems that are counted here; empty where the set has one kind."""
+    samples_per_prompt: int
+    max_k: int
+    """Largest k that the recipe asks for."""
+    passed: tuple[int, ...]
+    """One count a problem, in the order of the set, which is the same at every step."""
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """GPU-hours held, once: entries of a run never overlap."""
 
@@ -193,7 +235,7 @@ class TrialEnded:
     detail: str = ""
 
 
-Fact = TrialStarted | EvalPoint | LedgerEntry | CheckpointSaved | TrialEnded
+Fact = TrialStarted | EvalPoint | Measurement | PassCounts | LedgerEntry | CheckpointSaved | TrialEnded
 
 
 # ---------------------------------------------------------------- what is concluded
@@ -441,7 +483,16 @@ class RunState:
 
 _Record = TypeVar("_Record")
 _FACTS: dict[str, type[Fact]] = {
-    kind.__name__: kind for kind in (TrialStarted, EvalPoint, LedgerEntry, CheckpointSaved, TrialEnded)
+    kind.__name__: kind
+    for kind in (
+        TrialStarted,
+        EvalPoint,
+        Measurement,
+        PassCounts,
+        LedgerEntry,
+        CheckpointSaved,
+        TrialEnded,
+    )
 }
 
 

@@ -47,6 +47,28 @@ def resolve_sweep(store: Store, text: str | None) -> str:
     return max(rows, key=lambda row: row.created_at).sweep_id
 
 
+def resolve_sweep_or_run(store: Store, text: str | None) -> tuple[str, list[str] | None]:
+    """The sweep that a person means, or the newest one that has the run they mean, and that run alone.
+
+    Returns:
+        Id of the sweep, and ids of the runs that were named; None for all of the sweep.
+
+    Raises:
+        NotFound: there is neither such a sweep nor such a run.
+    """
+    try:
+        return resolve_sweep(store, text), None
+    except NotFound as no_sweep:
+        if text is None:
+            raise
+        try:
+            run_ids = store.find_run(text)
+        except NotFound as no_run:
+            raise NotFound(f"{no_sweep}; {no_run}") from None
+    place = store.places(run_ids)[0]
+    return place.sweep_id, [place.run_id]
+
+
 def print_json(document: Any) -> None:
     """One JSON document on stdout; numbers that do not exist are null."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))

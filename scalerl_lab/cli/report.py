@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from scalerl_lab.cli.places import existing_store, print_json, print_rich, resolve_sweep
+from scalerl_lab.cli.places import (
+    existing_store,
+    print_json,
+    print_rich,
+    resolve_sweep,
+    resolve_sweep_or_run,
+)
 from scalerl_lab.errors import UserError
 
 
@@ -91,3 +97,79 @@ def ceilings_command(sweep: str | None, as_json: bool, as_csv: bool, html: Path 
         from scalerl_lab.report.terminal import ceilings_table
 
         print_rich(ceilings_table(found))
+
+
+@report_commands.command("boundary")
+@click.argument("sweep_or_run", required=False)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0.0, 1.0),
+    help="Gain of pass@k below which two are taken for equal; the sweep's own when absent.",
+)
+@click.option(
+    "--probability",
+    type=click.FloatRange(0.5, 1.0),
+    default=0.8,
+    show_default=True,
+    help="Probability that a regime needs to be named.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def boundary_command(
+    sweep_or_run: str | None, margin: float | None, probability: float, as_json: bool
+) -> None:
+    """Say what training did to pass@k: diminishing, plateau or sustained, per set of problems and overall.
+
+    SWEEP_OR_RUN is a sweep or a run (arm:seed); pass@k is recomputed from how often each problem passed.
+
+    JSON: sweep_id, name, margin, demanded; rows, each with run_id, label, problems, num_problems,
+    samples_per_prompt, ks, before, middle, after (step, gpu_hours, pass_rates: an interval for each k) and
+    boundary (regime, diminishing, plateau, sustained, narrower: probabilities; first_gain, last_gain,
+    late_gain: intervals); novelty, each with run_id, label, before and after (n-gram overlap), mean_tokens,
+    entropy, truncation_rate; unmeasured. An interval is median, low80, high80, low95, high95.
+    """
+    from scalerl_lab.report.boundary import boundary_json, boundary_report, boundary_table
+
+    store = existing_store()
+    sweep_id, only = resolve_sweep_or_run(store, sweep_or_run)
+    sweep, states = store.plan(sweep_id).sweep, store.run_states(sweep_id, only)
+    run_ids = [state.planned.run_id for state in states]
+    report = boundary_report(
+        sweep_id,
+        sweep.name,
+        states,
+        store.pass_counts(run_ids),
+        store.measurements(run_ids),
+        margin=sweep.rule.margin if margin is None else margin,
+        demanded=probability,
+    )
+    if as_json:
+        print_json(boundary_json(report))
+    else:
+        print_rich(boundary_table(report))
+
+
+@report_commands.command("transfer")
+@click.argument("sweep_or_run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def transfer_command(sweep_or_run: str | None, as_json: bool) -> None:
+    """Say whether the gain on held-out prompts carries over to the downstream sets.
+
+    SWEEP_OR_RUN is a sweep or a run (arm:seed). Gains with standard errors run by run, and their rank
+    correlation over the arms.
+
+    JSON: sweep_id, name; runs, each with run_id, arm, seed, from_step, to_step, gpu_hours, validation and
+    downstream (by set), each of them before, after, gain, standard_error, probability_positive;
+    agreements, each with problem_set, num_arms, correlation, interval (median, low80, high80, low95,
+    high95); unmeasured.
+    """
+    from scalerl_lab.report.transfer import transfer, transfer_json, transfer_table
+
+    store = existing_store()
+    sweep_id, only = resolve_sweep_or_run(store, sweep_or_run)
+    states = store.run_states(sweep_id, only)
+    measured = store.measurements([state.planned.run_id for state in states])
+    found = transfer(sweep_id, store.plan(sweep_id).sweep.name, states, measured)
+    if as_json:
+        print_json(transfer_json(found))
+    else:
+        print_rich(transfer_table(found))

@@ -51,6 +51,32 @@ class CheckpointModel(Strict):
 Model = Annotated[LlamaModel | CheckpointModel, Field(discriminator="type")]
 
 
+HELDOUT = "heldout"
+"""Name of the problems that every point is measured on, among the sets of problems of a recipe."""
+
+
+class ChainSet(Strict):
+    """Further chains modulo the recipe's number, verified like its own and never trained on.
+
+    Longer chains, or fewer kinds of operations, than the training prompts have: out of distribution.
+    """
+
+    min_steps: PositiveInt
+    max_steps: PositiveInt
+    operations: tuple[Literal["+", "-", "*"], ...] | None = None
+    """Some of the recipe's own operations, which the vocabulary has words for; all of them when absent."""
+    num_prompts: PositiveInt = 128
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> ChainSet:
+        if self.max_steps < self.min_steps:
+            raise ValueError(f"max_steps ({self.max_steps}) must be at least min_steps ({self.min_steps})")
+        if self.operations == ():
+            raise ValueError("operations must name at least one operation, or be left out for all of them")
+        return self
+
+
 class ChainArithmetic(Strict):
     """Chains of signed operations modulo a small prime, worked step by step, verified by the answer."""
 
@@ -63,11 +89,28 @@ class ChainArithmetic(Strict):
     num_heldout: PositiveInt = 256
     seed: int = 0
     """Seed of the prompts; train and held-out prompts never overlap."""
+    downstream: dict[Name, ChainSet] = Field(default_factory=dict)
+    """Further sets of problems by name, for ``evaluation``; none shares a prompt with another set."""
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> ChainArithmetic:
         if self.max_steps < self.min_steps:
             raise ValueError(f"max_steps ({self.max_steps}) must be at least min_steps ({self.min_steps})")
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_covers_the_sets(self) -> ChainArithmetic:
+        for name, chains in self.downstream.items():
+            if name == HELDOUT:
+                raise ValueError(
+                    f"downstream.{name}: this name is taken by the held-out prompts; choose another"
+                )
+            unknown = sorted(set(chains.operations or ()) - set(self.operations))
+            if unknown:
+                raise ValueError(
+                    f"downstream.{name}.operations has {', '.join(unknown)}, for which the vocabulary has no "
+                    f"words; allowed: {', '.join(self.operations)}"
+                )
         return self
 
 
@@ -533,8 +576,87 @@ class Optimizer(Strict):
     grad_clip: PositiveFloat = 1.0
 
 
+class DownstreamEvaluation(Strict):
+    """Pass rate on each of the tasks' downstream sets: does the gain on held-out prompts carry over?"""
+
+    every_steps: PositiveInt
+    """A multiple of ``evaluation.every_steps``; measured also at step 0 and where the grant is used."""
+    samples_per_prompt: PositiveInt = 16
+    """ProRL averages pass@1 over 16 samples (arXiv 2505.24864, evaluation set-up)."""
+    temperature: PositiveFloat | None = None
+    """Of ``evaluation``, when absent."""
+    max_response_tokens: PositiveInt | None = None
+    """Of ``sampling``, when absent; harder problems may need longer answers than training allows."""
+
+
+class BoundaryEvaluation(Strict):
+    """pass@k for k = 1, 2, 4 .. max_k on the held-out prompts and on each downstream set.
+
+    The reasoning boundary is what some sample of many reaches (ProRL, arXiv 2505.24864: 256 samples).
+    """
+
+    every_steps: PositiveInt
+    """A multiple of ``evaluation.every_steps``; measured also at step 0 and where the grant is used."""
+    num_prompts: PositiveInt = 256
+    """At most so many of each set: its first ones, the same every time."""
+    samples_per_prompt: PositiveInt = 256
+    max_k: PositiveInt = 256
+    temperature: PositiveFloat | None = None
+    """Of ``evaluation``, when absent."""
+    max_response_tokens: PositiveInt | None = None
+    """Of ``sampling``, when absent."""
+
+    @model_validator(mode="after")
+    def _samples_suffice(self) -> BoundaryEvaluation:
+        if self.max_k > self.samples_per_prompt:
+            raise ValueError(
+                f"max_k ({self.max_k}) exceeds samples_per_prompt ({self.samples_per_prompt}): pass@k cannot "
+                "be estimated from fewer than k samples"
+            )
+        return self
+
+
+class DemonstrationCorpus(Strict):
+    """The responses that the supervised warm start showed."""
+
+    type: Literal["demonstrations"] = "demonstrations"
+
+
+class TextCorpus(Strict):
+    """A local text file; each line is a text of its own."""
+
+    type: Literal["text_file"] = "text_file"
+    path: str
+
+
+Corpus = Annotated[DemonstrationCorpus | TextCorpus, Field(discriminator="type")]
+
+
+class NgramOverlap(Strict):
+    """How much of the held-out completions is found, n-gram by n-gram, in a corpus.
+
+    The share of words inside an n-gram that the corpus has, averaged over n from min_length to
+    max_length. The sum over n of the remaining shares is the Creativity Index (Lu et al., arXiv
+    2410.04265, L = 5..12), which ProRL reports against a web corpus; verbatim matches only.
+    """
+
+    every_steps: PositiveInt
+    """A multiple of ``evaluation.every_steps``; measured also at step 0 and where the grant is used."""
+    corpus: Corpus = DemonstrationCorpus()
+    min_length: PositiveInt = 5
+    max_length: Annotated[int, Field(ge=1, le=32)] = 12
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> NgramOverlap:
+        if self.max_length < self.min_length:
+            raise ValueError(
+                f"max_length ({self.max_length}) must be at least min_length ({self.min_length})"
+            )
+        return self
+
+
 class Evaluation(Strict):
-    """Held-out pass rate: the same prompts every time."""
+    """Held-out pass rate: the same prompts every time; and what else is measured, each at its cadence."""
 
     every_steps: PositiveInt = 100
     num_prompts: PositiveInt = 1000
@@ -542,6 +664,20 @@ class Evaluation(Strict):
     temperature: PositiveFloat = 1.0
     temperature_changes: tuple[TemperatureChange, ...] = ()
     """Later temperatures, by the optimiser steps taken before the evaluation."""
+    downstream: DownstreamEvaluation | None = None
+    boundary: BoundaryEvaluation | None = None
+    ngram_overlap: NgramOverlap | None = None
+
+    @model_validator(mode="after")
+    def _cadences_meet(self) -> Evaluation:
+        for name in ("downstream", "boundary", "ngram_overlap"):
+            further = getattr(self, name)
+            if further is not None and further.every_steps % self.every_steps:
+                raise ValueError(
+                    f"{name}.every_steps ({further.every_steps}) must be a multiple of every_steps "
+                    f"({self.every_steps}): further measurements are saved together with a point"
+                )
+        return self
 
     def temperature_at(self, step: int) -> float:
         """Temperature of the evaluation after ``step`` optimiser steps."""
@@ -630,6 +766,18 @@ class Recipe(Strict):
                 )
             if isinstance(self.warm_start, Demonstrations):
                 raise ValueError("warm_start.type=demonstrations exists only for tasks.type=chain_arithmetic")
+        return self
+
+    @model_validator(mode="after")
+    def _measurements_have_their_data(self) -> Recipe:
+        if self.evaluation.downstream is not None and not getattr(self.tasks, "downstream", None):
+            raise ValueError("evaluation.downstream needs sets of problems, but tasks.downstream names none")
+        overlap, taught = self.evaluation.ngram_overlap, isinstance(self.warm_start, Demonstrations)
+        if overlap is not None and isinstance(overlap.corpus, DemonstrationCorpus) and not taught:
+            raise ValueError(
+                "evaluation.ngram_overlap.corpus.type=demonstrations needs "
+                "warm_start.type=demonstrations; use corpus.type=text_file"
+            )
         return self
 
     @model_validator(mode="after")

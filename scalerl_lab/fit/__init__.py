@@ -47,6 +47,9 @@ at compute not yet spent.
     least_squares.py  sigmoid, power law and a line in log compute, fitted as people do
     persistence.py  the last value, or level, stays
     methods.py    ``METHODS``: every method of forecasting by name
+    pass_at_k.py  pass@k of problems sampled many times, with its bootstrap over the problems
+    boundary.py   what became of pass@k at the largest k: diminishing, plateau, sustained
+    rank.py       rank correlation of few pairs with its interval
     score.py      forecasts against what came: errors, CRPS, log score, coverage
 
 To add a statistic: a function on ``FittedCurve`` or on points, with a test that knows the answer
@@ -54,6 +57,7 @@ otherwise. Never raise on data: a curve that says nothing gets a status. Never r
 global random state: the same points give the same numbers, bit for bit.
 """
 
+from scalerl_lab.fit.boundary import Boundary, Regime, boundary
 from scalerl_lab.fit.courses import ArmDraws, LawDraws, Lines, drawn_curves, drawn_hours
 from scalerl_lab.fit.crossing import Crossing, crossing, crossing_of_curves
 from scalerl_lab.fit.differences import (
@@ -68,6 +72,7 @@ from scalerl_lab.fit.law import gain_share, hours_to_reach, pass_rate
 from scalerl_lab.fit.law_fit import LawFit, fit_posterior
 from scalerl_lab.fit.methods import METHODS, fit_with
 from scalerl_lab.fit.paper import PaperFit, paper_fit
+from scalerl_lab.fit.pass_at_k import mean_error, mean_interval, pass_at_k, powers_of_two
 from scalerl_lab.fit.pool import (
     CeilingRefit,
     PooledCeiling,
@@ -75,6 +80,7 @@ from scalerl_lab.fit.pool import (
     efficiency_difference,
     refit_at_ceiling,
 )
+from scalerl_lab.fit.rank import rank_correlation, rank_correlation_interval
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
 from scalerl_lab.fit.siblings import Siblings, fit_siblings
 from scalerl_lab.fit.sweep_fit import SweepFit, SweepRun, fit_sweep
@@ -85,6 +91,7 @@ __all__ = [
     "METHODS",
     "QUANTILES",
     "ArmDraws",
+    "Boundary",
     "CeilingRefit",
     "Crossing",
     "Difference",
@@ -94,11 +101,13 @@ __all__ = [
     "Lines",
     "PaperFit",
     "PooledCeiling",
+    "Regime",
     "Score",
     "Scored",
     "Siblings",
     "SweepFit",
     "SweepRun",
+    "boundary",
     "ceiling_difference",
     "crossing",
     "crossing_of_curves",
@@ -115,13 +124,19 @@ __all__ = [
     "hours_to_reach",
     "interval_of",
     "log_hours_ratio",
+    "mean_error",
+    "mean_interval",
     "mean_score",
     "num_in_window",
     "paper_fit",
+    "pass_at_k",
     "pass_rate",
     "pass_rate_difference",
+    "powers_of_two",
     "probability_below",
     "probability_ends_above",
+    "rank_correlation",
+    "rank_correlation_interval",
     "refit_at_ceiling",
     "score_fit",
 ]

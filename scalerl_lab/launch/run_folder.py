@@ -16,7 +16,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scalerl_lab.records import Fact, RunSpec, fact_from_json, fact_to_json, from_json, to_json
+from scalerl_lab.records import (
+    Fact,
+    Measurement,
+    PassCounts,
+    RunSpec,
+    fact_from_json,
+    fact_to_json,
+    from_json,
+    to_json,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +155,16 @@ _KINDS_OF_STEPS = {"train", "evaluate", "checkpoint"}
 
 
 def fact_key(fact: Fact) -> tuple[object, ...]:
-    """What makes two facts the same: a measurement by its step, a trial's start and end by its number."""
+    """What makes two facts the same: a measurement's step and name, a trial's number."""
     name = type(fact).__name__
     if name in _ONCE_PER_TRIAL:
         return (name, fact.trial)
     if name in _ONCE_PER_STEP:
         return (name, fact.step)  # type: ignore[union-attr]
+    if isinstance(fact, Measurement):
+        return (name, fact.step, fact.problem_set, fact.domain, fact.metric)
+    if isinstance(fact, PassCounts):
+        return (name, fact.step, fact.problem_set, fact.domain)
     entry: Any = fact
     if entry.kind in _KINDS_OF_STEPS:
         return (name, entry.kind, entry.from_step, entry.to_step)

@@ -25,6 +25,10 @@ NEUTRAL: dict[str, Any] = {
     "truncated": {"type": "score"},
     "early_truncation": {"type": "none"},
     "evaluation.temperature_changes": [],
+    "tasks.downstream": {},
+    "evaluation.downstream": None,
+    "evaluation.boundary": None,
+    "evaluation.ngram_overlap": None,
 }
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 

@@ -3,9 +3,10 @@
 Files, one table each: ``losses``, ``advantages``, ``aggregation``, ``filters``, ``curriculum``,
 ``lengths``, ``off_policy``, ``difficulty``; ``rewards`` has three, and the order in which a reward is
 shaped. What runs them: ``rollout`` prompts to verified completions, ``groups`` rows by prompt, ``batch``
-what one optimiser step consumes, ``update`` that step, ``evaluate`` held-out points, ``meter`` counted
-operations and hours, ``warm_start`` the shared supervised start, ``checkpoint`` complete states on disk,
-``checkpoint_index`` finding them without torch, ``streams`` random numbers, ``loop`` all of it.
+what one optimiser step consumes, ``update`` that step, ``evaluate`` held-out points and what else is
+measured, ``overlap`` n-grams found in a corpus, ``meter`` counted operations and hours, ``warm_start`` the
+shared supervised start, ``checkpoint`` complete states on disk, ``checkpoint_index`` finding them without
+torch, ``streams`` random numbers, ``loop`` all of it.
 
 To add a choice: a tagged model in ``config.recipe``, one function, one row in the matching table, one
 hand-computed test. This room never knows SQL, MLflow or Ray: facts go to the supervisor it is handed.
@@ -25,7 +26,7 @@ class Supervisor(Protocol):
     """What the loop asks of whoever runs it."""
 
     def emit(self, fact: Fact) -> None:
-        """Put a fact on file; one that is on file already (same kind and step) is dropped."""
+        """Put a fact on file; one that is on file already (same kind, step and name) is dropped."""
         ...
 
     def granted_gpu_hours(self) -> float:

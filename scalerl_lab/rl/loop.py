@@ -20,6 +20,8 @@ from scalerl_lab.records import (
     Fact,
     LedgerEntry,
     LedgerKind,
+    Measurement,
+    PassCounts,
     RunSpec,
     TrialEnded,
     fact_from_json,
@@ -28,7 +30,7 @@ from scalerl_lab.records import (
 from scalerl_lab.rl.checkpoint import CheckpointWriter, load_tensors, newest_of_run
 from scalerl_lab.rl.checkpoint_index import Checkpoint, checkpoints_of, name_of
 from scalerl_lab.rl.difficulty import left_out
-from scalerl_lab.rl.evaluate import Evaluator, Measurement
+from scalerl_lab.rl.evaluate import Evaluated, Evaluator
 from scalerl_lab.rl.meter import Clock, ModelShape
 from scalerl_lab.rl.rollout import NoBatch, Rollout
 from scalerl_lab.rl.update import Tally, update
@@ -191,7 +193,9 @@ class _Run:
 
     def _measure_and_save(self, *, on_schedule: bool) -> None:
         """Evaluate, write a checkpoint that holds what is to be told, then tell it."""
-        facts = self._measure()
+        # Where the grant is used or no prompt is left, the run ends for now.
+        ends = not on_schedule or self.clock.gpu_hours >= self._supervisor.granted_gpu_hours()
+        facts = self._measure(last=ends)
         if on_schedule:
             # A point off schedule leaves the sums alone, so that the next one on schedule is the same
             # whether or not the run was granted its hours in parts.
@@ -202,19 +206,30 @@ class _Run:
         for fact in (*facts, self._saved_fact(checkpoint)):
             self._supervisor.emit(fact)
 
-    def _measure(self) -> list[Fact]:
+    def _measure(self, *, last: bool) -> list[Fact]:
         began = time.perf_counter()
-        found = self._evaluator.measure(self.step)
+        found = self._evaluator.measure(self.step, last=last)
         spent = self._new_clock()
         spent.flops = self._shape.forward_flops(found.work.tokens, found.work.attended)
         spent.wall_s = time.perf_counter() - began
-        facts: list[Fact] = [self._point(found)]
+        facts: list[Fact] = [self._point(found), *self._beside(found)]
         if self.step > self._saved_step:
             facts.append(self._entry(LedgerKind.TRAIN, self._since_saved(), self._saved_step, self.step))
         facts.append(self._entry(LedgerKind.EVALUATE, spent, self.step, self.step))
         return facts
 
-    def _point(self, found: Measurement) -> EvalPoint:
+    def _beside(self, found: Evaluated) -> list[Fact]:
+        """What was measured beside the point."""
+        place: dict[str, Any] = {
+            "trial": self._trial,
+            "at": time.time(),
+            "step": self.step,
+            "gpu_hours": self.clock.gpu_hours,
+        }
+        named: list[Fact] = [Measurement(**place, **asdict(each)) for each in found.named]
+        return named + [PassCounts(**place, **asdict(each)) for each in found.counted]
+
+    def _point(self, found: Evaluated) -> EvalPoint:
         return EvalPoint(
             trial=self._trial,
             at=time.time(),

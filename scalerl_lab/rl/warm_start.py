@@ -51,7 +51,8 @@ def content_key(recipe: Recipe) -> str:
     content = {
         "version": _CONTENT_VERSION,
         "model": recipe.model.model_dump(mode="json"),
-        "tasks": recipe.tasks.model_dump(mode="json"),
+        # What is only measured plays no part in it.
+        "tasks": recipe.tasks.model_dump(mode="json", exclude={"downstream"}),
         "warm_start": recipe.warm_start.model_dump(mode="json"),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -17,15 +17,28 @@ from scalerl_lab.records import (
     Fact,
     LedgerEntry,
     LedgerKind,
+    Measurement,
+    PassCounts,
     TrialEnded,
     TrialStarted,
     to_json,
 )
 from scalerl_lab.store import outbox
 from scalerl_lab.store.rows import TrialRow
-from scalerl_lab.store.tables import CheckpointTable, LedgerTable, PointTable, RunTable, Table, TrialTable
+from scalerl_lab.store.tables import (
+    CheckpointTable,
+    LedgerTable,
+    MeasurementTable,
+    PassCountsTable,
+    PointTable,
+    RunTable,
+    Table,
+    TrialTable,
+)
 
 _POINT = tuple(field.name for field in fields(EvalPoint))
+_MEASUREMENT = tuple(field.name for field in fields(Measurement))
+_PASS_COUNTS = tuple(field.name for field in fields(PassCounts))
 _LEDGER = tuple(field.name for field in fields(LedgerEntry))
 _CHECKPOINT = tuple(field.name for field in fields(CheckpointSaved))
 
@@ -78,6 +91,10 @@ def _write(session: Session, run_id: str, line: int, fact: Fact) -> None:
     match fact:
         case EvalPoint():
             insert_new(session, PointTable, [{"run_id": run_id, "line": line, **to_json(fact)}])
+        case Measurement():
+            insert_new(session, MeasurementTable, [{"run_id": run_id, "line": line, **to_json(fact)}])
+        case PassCounts():
+            insert_new(session, PassCountsTable, [{"run_id": run_id, "line": line, **to_json(fact)}])
         case LedgerEntry():
             insert_new(session, LedgerTable, [{"run_id": run_id, "line": line, **to_json(fact)}])
         case CheckpointSaved():
@@ -100,6 +117,29 @@ def points(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[EvalPoin
     for run_id, *values in session.execute(chosen.order_by(PointTable.run_id, PointTable.step)):
         found.setdefault(run_id, []).append(EvalPoint(*values))
     return {run_id: tuple(curve) for run_id, curve in found.items()}
+
+
+def measurements(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[Measurement, ...]]:
+    """What was measured of runs beside their points, by step and then in the order of the file."""
+    found: dict[str, list[Measurement]] = {}
+    columns = [getattr(MeasurementTable, name) for name in _MEASUREMENT]
+    chosen = select(MeasurementTable.run_id, *columns).where(MeasurementTable.run_id.in_(list(run_ids)))
+    in_order = chosen.order_by(MeasurementTable.run_id, MeasurementTable.step, MeasurementTable.line)
+    for run_id, *values in session.execute(in_order):
+        found.setdefault(run_id, []).append(Measurement(*values))
+    return {run_id: tuple(told) for run_id, told in found.items()}
+
+
+def pass_counts(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[PassCounts, ...]]:
+    """Counts of passes of runs, by step and then in the order of the file."""
+    found: dict[str, list[PassCounts]] = {}
+    columns = [getattr(PassCountsTable, name) for name in _PASS_COUNTS]
+    chosen = select(PassCountsTable.run_id, *columns).where(PassCountsTable.run_id.in_(list(run_ids)))
+    in_order = chosen.order_by(PassCountsTable.run_id, PassCountsTable.step, PassCountsTable.line)
+    for run_id, *values in session.execute(in_order):
+        row = dict(zip(_PASS_COUNTS, values, strict=True))
+        found.setdefault(run_id, []).append(PassCounts(**{**row, "passed": tuple(row["passed"])}))
+    return {run_id: tuple(told) for run_id, told in found.items()}
 
 
 def ledger(session: Session, run_ids: Iterable[str]) -> list[tuple[str, LedgerEntry]]:

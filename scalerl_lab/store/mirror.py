@@ -147,15 +147,24 @@ class Mirror:
         mlflow_id = self._mlflow_ids.get(run_id) or self._create(self._runs[run_id])
         with self._store.database.read() as session:
             curve = facts.points(session, [run_id]).get(run_id, ())
+            beside = facts.measurements(session, [run_id]).get(run_id, ())
             now = mirrored.standing(session, self._plan.sweep_id, run_id)
             fit_ids = [m.ref for m in messages if m.kind is Kind.FIT and m.ref is not None]
             concluded = mirrored.fits(session, fit_ids)
         steps = {message.ref for message in messages if message.kind is Kind.POINT}
         self._send_points(mlflow_id, [point for point in curve if point.step in steps])
-        entries = [
-            (mirrored.fit_step(fit, curve), at, mirrored.fit_metrics(fit)) for at, (fit, _) in concluded
+        steps = {message.ref for message in messages if message.kind is Kind.MEASUREMENTS}
+        named = [
+            (mirrored.measurement_key(m), m.step, m.at, mirrored.measurement_metrics(m))
+            for m in beside
+            if m.step in steps
         ]
-        self._send_metrics(mlflow_id, "fit_points", entries)
+        self._send_metrics(mlflow_id, named)
+        entries = [
+            ("fit_points", mirrored.fit_step(fit, curve), at, mirrored.fit_metrics(fit))
+            for at, (fit, _) in concluded
+        ]
+        self._send_metrics(mlflow_id, entries)
         if concluded:
             self._client.log_text(mlflow_id, mirrored.fit_document(concluded[-1][1]), "fit.json")
         for message in messages:
@@ -176,27 +185,21 @@ class Mirror:
         return created
 
     def _send_points(self, mlflow_id: str, points: Sequence[EvalPoint]) -> None:
-        entries = [(point.step, point.at, mirrored.point_metrics(point)) for point in points]
-        self._send_metrics(mlflow_id, "pass_rate", entries)
+        entries = [("pass_rate", point.step, point.at, mirrored.point_metrics(point)) for point in points]
+        self._send_metrics(mlflow_id, entries)
 
     def _send_metrics(
-        self, mlflow_id: str, key: str, entries: Sequence[tuple[int, float, dict[str, float]]]
+        self, mlflow_id: str, entries: Sequence[tuple[str, int, float, dict[str, float]]]
     ) -> None:
-        """Log entries (step, time, metrics) that MLflow lacks; each has the metric ``key``."""
+        """Log entries (key, step, time, metrics) that MLflow lacks; each has the metric that is its key."""
         from mlflow.entities import Metric
 
-        if not entries:
-            return
-        place = (mlflow_id, key)
-        if place not in self._sent:
-            history = self._client.get_metric_history(mlflow_id, key)
-            self._sent[place] = {(metric.step, metric.timestamp) for metric in history}
         waiting: list[Any] = []
-        for step, at, metrics in entries:
-            timestamp = int(at * 1000)
-            if (step, timestamp) in self._sent[place]:
+        for key, step, at, metrics in entries:
+            timestamp, sent = int(at * 1000), self._sent_of(mlflow_id, key)
+            if (step, timestamp) in sent:
                 continue
-            self._sent[place].add((step, timestamp))
+            sent.add((step, timestamp))
             # An entry travels in one piece, so that its key's presence says that all of it is there.
             if len(waiting) + len(metrics) > _MAX_METRICS:
                 self._client.log_batch(mlflow_id, metrics=waiting)
@@ -204,6 +207,14 @@ class Mirror:
             waiting += [Metric(name, value, timestamp, step) for name, value in metrics.items()]
         if waiting:
             self._client.log_batch(mlflow_id, metrics=waiting)
+
+    def _sent_of(self, mlflow_id: str, key: str) -> set[tuple[int, int]]:
+        """Steps and times at which MLflow has a metric."""
+        place = (mlflow_id, key)
+        if place not in self._sent:
+            history = self._client.get_metric_history(mlflow_id, key)
+            self._sent[place] = {(metric.step, metric.timestamp) for metric in history}
+        return self._sent[place]
 
     def _send_file(self, mlflow_id: str, name: str, data: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,7 @@ from scalerl_lab.records import (
     Fit,
     FitStatus,
     Interval,
+    Measurement,
     PlannedRun,
     RunStatus,
     to_json,
@@ -152,6 +153,20 @@ def point_metrics(point: EvalPoint) -> dict[str, float]:
     metrics = {name: float(value) for name, value in told.items() if value is not None}
     if point.gpu_hours > 0.0:
         metrics["log10_gpu_hours"] = math.log10(point.gpu_hours)
+    return metrics
+
+
+def measurement_key(told: Measurement) -> str:
+    """Name of a measurement's metric: ``longer/pass_rate``, ``heldout/code/pass_at_8``; a group per set."""
+    return "/".join(part for part in (told.problem_set, told.domain, told.metric) if part)
+
+
+def measurement_metrics(told: Measurement) -> dict[str, float]:
+    """A measurement's metrics: its value, and its standard error where it has one."""
+    key = measurement_key(told)
+    metrics = {key: told.value}
+    if told.standard_error is not None:
+        metrics[f"{key}_se"] = told.standard_error
     return metrics
 
 

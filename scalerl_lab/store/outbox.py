@@ -10,8 +10,8 @@ from enum import StrEnum
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from scalerl_lab.records import EvalPoint, Fact, TrialStarted
-from scalerl_lab.store.tables import FitTable, OutboxTable, PointTable, SweepRunTable
+from scalerl_lab.records import EvalPoint, Fact, Measurement, TrialStarted
+from scalerl_lab.store.tables import FitTable, MeasurementTable, OutboxTable, PointTable, SweepRunTable
 
 
 class Kind(StrEnum):
@@ -20,6 +20,8 @@ class Kind(StrEnum):
     RUN = "run"
     """The run's tags, params and status, as they stand when it is sent."""
     POINT = "point"
+    MEASUREMENTS = "measurements"
+    """All that was measured beside the point of a step."""
     FIT = "fit"
     ARTIFACT = "artifact"
 
@@ -51,9 +53,11 @@ def queue_facts(session: Session, run_id: str, facts: Sequence[Fact]) -> None:
     """Queue what facts change in MLflow, for every sweep that the run belongs to."""
     sweeps = session.scalars(select(SweepRunTable.sweep_id).filter_by(run_id=run_id)).all()
     steps = [fact.step for fact in facts if isinstance(fact, EvalPoint)]
+    beside = sorted({fact.step for fact in facts if isinstance(fact, Measurement)})
     new_trial = any(isinstance(fact, TrialStarted) for fact in facts)
     for sweep_id in sweeps:
         queue(session, [(sweep_id, run_id, Kind.POINT, step) for step in steps])
+        queue(session, [(sweep_id, run_id, Kind.MEASUREMENTS, step) for step in beside])
         if new_trial:
             queue(session, [(sweep_id, run_id, Kind.RUN, None)])
 
@@ -64,6 +68,10 @@ def queue_all(session: Session, sweep_id: str, run_ids: Sequence[str]) -> None:
     steps = select(PointTable.run_id, PointTable.step).where(PointTable.run_id.in_(run_ids))
     in_order = session.execute(steps.order_by(PointTable.run_id, PointTable.step))
     queue(session, [(sweep_id, run_id, Kind.POINT, step) for run_id, step in in_order])
+    of_steps = select(MeasurementTable.run_id, MeasurementTable.step).distinct()
+    beside = of_steps.where(MeasurementTable.run_id.in_(run_ids))
+    each_step = session.execute(beside.order_by(MeasurementTable.run_id, MeasurementTable.step))
+    queue(session, [(sweep_id, run_id, Kind.MEASUREMENTS, step) for run_id, step in each_step])
     fits = select(FitTable.run_id, FitTable.fit_id).filter_by(sweep_id=sweep_id)
     of_runs = session.execute(fits.where(FitTable.run_id.in_(run_ids)).order_by(FitTable.fit_id))
     queue(session, [(sweep_id, run_id, Kind.FIT, fit_id) for run_id, fit_id in of_runs])

@@ -20,7 +20,9 @@ from scalerl_lab.records import (
     Fact,
     Fit,
     Forecast,
+    Measurement,
     Order,
+    PassCounts,
     PlannedRun,
     Proposal,
     RunState,
@@ -186,6 +188,16 @@ class Store:
         """A run's points in the order of their steps."""
         with self.database.read() as session:
             return fact_rows.points(session, [run_id]).get(run_id, ())
+
+    def measurements(self, run_ids: Collection[str]) -> dict[str, tuple[Measurement, ...]]:
+        """What was measured of runs beside their points, by step; a run without is absent."""
+        with self.database.read() as session:
+            return fact_rows.measurements(session, run_ids)
+
+    def pass_counts(self, run_ids: Collection[str]) -> dict[str, tuple[PassCounts, ...]]:
+        """How often each problem passed, by step; a run without counts is absent."""
+        with self.database.read() as session:
+            return fact_rows.pass_counts(session, run_ids)
 
     def trials(self, run_id: str) -> list[TrialRow]:
         """A run's attempts in the order of their numbers."""

@@ -1,6 +1,7 @@
 """The tables, as typed classes: one row, one thing that happened. Numbers carry their units in their names.
 
     sweeps --< sweep_runs >-- runs --< trials, points, ledger, checkpoints     what was seen, per run
+                                   --< measurements, pass_counts               what was seen beside the points
                   |--< fits --< decisions                                      what was concluded, per sweep
            |--< proposals                                                      what a search chose to try
                   `--< outbox                                                  what MLflow has not been told
@@ -32,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0003"
+HEAD = "0004"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -72,6 +73,7 @@ class Table(DeclarativeBase):
 
 _Id = String(64)
 _Word = String(32)
+_Name = String(128)
 
 
 class SweepTable(Table):
@@ -167,6 +169,46 @@ class PointTable(Table):
     mismatch: Mapped[float | None]
     lag: Mapped[float | None]
     prompts_dropped: Mapped[float | None]
+
+
+class MeasurementTable(Table):
+    """A named number at a step, beside the point."""
+
+    __tablename__ = "measurements"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    problem_set: Mapped[str] = mapped_column(_Name, primary_key=True)
+    domain: Mapped[str] = mapped_column(_Name, primary_key=True)
+    """Empty for all of the set."""
+    metric: Mapped[str] = mapped_column(_Name, primary_key=True)
+    line: Mapped[int]
+    trial: Mapped[int]
+    at: Mapped[float]
+    gpu_hours: Mapped[float]
+    value: Mapped[float]
+    standard_error: Mapped[float | None]
+    num_prompts: Mapped[int]
+    num_samples: Mapped[int]
+
+
+class PassCountsTable(Table):
+    """How many of the samples of each problem passed."""
+
+    __tablename__ = "pass_counts"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    problem_set: Mapped[str] = mapped_column(_Name, primary_key=True)
+    domain: Mapped[str] = mapped_column(_Name, primary_key=True)
+    line: Mapped[int]
+    trial: Mapped[int]
+    at: Mapped[float]
+    gpu_hours: Mapped[float]
+    samples_per_prompt: Mapped[int]
+    max_k: Mapped[int]
+    passed: Mapped[list[Any]]
+    """One count a problem."""
 
 
 class LedgerTable(Table):

@@ -6,8 +6,9 @@ Files: ``problem`` what every family offers; ``tokenizer`` a closed vocabulary o
 
 To add a family: a model in ``config.recipe`` joined to its ``Tasks`` union, a class with the shape of
 ``TaskSet`` here, and one row in ``TASKS``. A prompt's split is a function of the prompt alone, so that no
-seed, size or order can move it from one side to the other. This room never samples from a model,
-and never shapes a reward: a completion is right or it is not.
+seed, size or order can move it from one side to the other; downstream sets are drawn from the held-out
+side, are measured, and are never trained on. This room never samples from a model, and never shapes a
+reward: a completion is right or it is not.
 """
 
 from __future__ import annotations

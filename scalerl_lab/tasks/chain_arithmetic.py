@@ -10,13 +10,13 @@ Shapes: N problems, K steps (padded to max_steps), L prompt tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from scalerl_lab.config.recipe import ChainArithmetic, Demonstrations
+from scalerl_lab.config.recipe import ChainArithmetic, ChainSet, Demonstrations
 from scalerl_lab.errors import ConfigError
 from scalerl_lab.tasks.problem import Demonstration, Problem
 from scalerl_lab.tasks.tokenizer import Tokenizer
@@ -76,8 +76,20 @@ class ChainArithmeticTasks:
         self._first_move = self._first_value + config.modulus
         self._result_MV = self._results()
         rng = np.random.default_rng([config.seed, 1])
-        self.heldout = self._distinct(rng, config.num_heldout, heldout=True)
-        self.train = self._distinct(rng, config.num_train, heldout=False)
+        self.heldout = self._distinct(rng, config, config.num_heldout, "num_heldout")
+        self.train = self._distinct(rng, config, config.num_train, "num_train", heldout=False)
+        self.downstream = self._further_sets()
+
+    def _further_sets(self) -> Mapping[str, tuple[Problem, ...]]:
+        """The downstream sets, from the held-out side; in order of name, so that YAML order is nothing."""
+        taken = {problem.prompt for problem in self.heldout}
+        found = {}
+        for name, chains in sorted(self._config.downstream.items()):
+            rng = np.random.default_rng([chains.seed, self._config.seed, 3])
+            key = f"downstream.{name}.num_prompts"
+            found[name] = self._distinct(rng, chains, chains.num_prompts, key, taken)
+            taken |= {problem.prompt for problem in found[name]}
+        return found
 
     def verify(self, problem: Problem, response: Sequence[int]) -> bool:
         """Whether the value after the response's last marker is the answer, with nothing behind it."""
@@ -102,7 +114,7 @@ class ChainArithmeticTasks:
         wrong_MV = rng.integers(0, self._config.modulus, shape)
         made: list[Demonstration] = []
         while len(made) < num:
-            start_N, move_NK, steps_N = self._draw(rng, _DRAW)
+            start_N, move_NK, steps_N = self._draw(rng, self._config)
             prompt_NL = self._prompts(start_N, move_NK, steps_N)
             train_N = ~_heldout_side(prompt_NL, steps_N + 2)
             written_NK = self._unreliable(rng, start_N, move_NK, reliability_MV, wrong_MV)
@@ -121,15 +133,21 @@ class ChainArithmeticTasks:
         rows = [apply[op](value, operand) % self._config.modulus for op, operand in self._moves]
         return np.asarray(rows, dtype=np.int64)
 
-    def _draw(self, rng: np.random.Generator, num: int) -> tuple[Ints, Ints, Ints]:
-        start_N = rng.integers(0, self._config.modulus, num)
-        operation_NK = rng.integers(0, len(self._config.operations), (num, self._config.max_steps))
-        share_NK = rng.random((num, self._config.max_steps))
-        steps_N = rng.integers(self._config.min_steps, self._config.max_steps + 1, num)
-        sizes = [len(_operands(op, self._config.modulus)) for op in self._config.operations]
-        first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    def _draw(self, rng: np.random.Generator, of: ChainArithmetic | ChainSet) -> tuple[Ints, Ints, Ints]:
+        operations = of.operations or self._config.operations
+        start_N = rng.integers(0, self._config.modulus, _DRAW)
+        operation_NK = rng.integers(0, len(operations), (_DRAW, of.max_steps))
+        share_NK = rng.random((_DRAW, of.max_steps))
+        steps_N = rng.integers(of.min_steps, of.max_steps + 1, _DRAW)
+        sizes = [len(_operands(op, self._config.modulus)) for op in operations]
+        first = np.asarray([self._first_of(op) for op in operations])
         move_NK = first[operation_NK] + np.floor(share_NK * np.asarray(sizes)[operation_NK]).astype(np.int64)
         return start_N, move_NK, steps_N
+
+    def _first_of(self, operation: str) -> int:
+        """Place of an operation's first move."""
+        before = self._config.operations[: self._config.operations.index(operation)]
+        return sum(len(_operands(op, self._config.modulus)) for op in before)
 
     def _prompts(self, start_N: Ints, move_NK: Ints, steps_N: Ints) -> Ints:
         num, most = move_NK.shape
@@ -141,24 +159,34 @@ class ChainArithmeticTasks:
         prompt_NL[np.arange(num), steps_N + 1] = self._equals
         return prompt_NL
 
-    def _distinct(self, rng: np.random.Generator, num: int, *, heldout: bool) -> tuple[Problem, ...]:
+    def _distinct(
+        self,
+        rng: np.random.Generator,
+        of: ChainArithmetic | ChainSet,
+        num: int,
+        key: str,
+        taken: Iterable[tuple[int, ...]] = (),
+        *,
+        heldout: bool = True,
+    ) -> tuple[Problem, ...]:
+        """``num`` problems of one side, none of them twice or among those taken."""
+        passed_over = set(taken)
         found: dict[tuple[int, ...], Problem] = {}
         fruitless = 0
         while len(found) < num and fruitless < 8:
             before = len(found)
-            start_N, move_NK, steps_N = self._draw(rng, _DRAW)
+            start_N, move_NK, steps_N = self._draw(rng, of)
             prompt_NL = self._prompts(start_N, move_NK, steps_N)
             side_N = _heldout_side(prompt_NL, steps_N + 2)
             for n in np.flatnonzero(side_N == heldout):
                 prompt = tuple(prompt_NL[n, : steps_N[n] + 2].tolist())
-                if prompt not in found and len(found) < num:
+                if prompt not in found and prompt not in passed_over and len(found) < num:
                     found[prompt] = Problem(prompt, (self._answer(start_N[n], move_NK[n, : steps_N[n]]),))
             fruitless = fruitless + 1 if len(found) == before else 0
         if len(found) < num:
-            key = "num_heldout" if heldout else "num_train"
             raise ConfigError(
-                f"tasks.{key} asks for {num} distinct prompts, but chains of {self._config.min_steps} to "
-                f"{self._config.max_steps} steps modulo {self._config.modulus} give only about {len(found)}; "
+                f"tasks.{key} asks for {num} distinct prompts, but chains of {of.min_steps} to "
+                f"{of.max_steps} steps modulo {self._config.modulus} give only about {len(found)}; "
                 "ask for fewer, or raise max_steps or modulus"
             )
         return tuple(found.values())

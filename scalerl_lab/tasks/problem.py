@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,8 @@ class Problem:
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    domain: str = ""
+    """What kind of problem it is, where a family mixes several; each has a pass rate of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,13 @@ class Demonstration:
 
 
 class TaskSet(Protocol):
-    """Problems of one family: train, held-out, and how a completion is verified."""
+    """Problems of one family: train, held-out, downstream, and how a completion is verified."""
 
     tokenizer: Tokenizer
     train: tuple[Problem, ...]
     heldout: tuple[Problem, ...]
+    downstream: Mapping[str, tuple[Problem, ...]]
+    """Further sets by name, measured and never trained on; no prompt is in two sets."""
 
     def verify(self, problem: Problem, response: Sequence[int]) -> bool:
         """Whether the response's final answer is the problem's."""

@@ -37,10 +37,11 @@ ALL = dict(commands(lab))
 def test_the_commands_are_these() -> None:
     assert sorted(ALL) == [
         "lab bench", "lab bench decide", "lab bench forecast", "lab bench published", "lab bench speed",
-        "lab bench sweeps", "lab decisions", "lab fit", "lab replay", "lab report", "lab report budget",
-        "lab report ceilings", "lab run", "lab run extend", "lab run kill", "lab run pin", "lab run revive",
-        "lab run unpin", "lab simulate", "lab sweep", "lab sweep cancel", "lab sweep list", "lab sweep pause",
-        "lab sweep plan", "lab sweep resume", "lab sweep run", "lab sweep status", "lab ui", "lab why",
+        "lab bench sweeps", "lab decisions", "lab fit", "lab replay", "lab report", "lab report boundary",
+        "lab report budget", "lab report ceilings", "lab report transfer", "lab run", "lab run extend",
+        "lab run kill", "lab run pin", "lab run revive", "lab run unpin", "lab simulate", "lab sweep",
+        "lab sweep cancel", "lab sweep list", "lab sweep pause", "lab sweep plan", "lab sweep resume",
+        "lab sweep run", "lab sweep status", "lab ui", "lab why",
     ]  # fmt: skip
 
 
@@ -93,6 +94,8 @@ def test_without_any_sweep_there_is_a_sentence_and_no_folder(arguments: tuple[st
         (("why", "dapo_los:0"), "dapo_loss:0"),
         (("sweep", "status", "loo_61k"), "loo_16k"),
         (("report", "ceilings", "loo_61k"), "loo_16k"),
+        (("report", "boundary", "loo_61k"), "loo_16k"),
+        (("report", "transfer", "dapo_los:0"), "dapo_loss:0"),
         (("why", "dapo_loss:0", "--sweep", "loo_61k"), "loo_16k"),
         (("decisions", "loo_61k"), "loo_16k"),
         (("decisions", "--run", "dapo_los:0"), "dapo_loss:0"),

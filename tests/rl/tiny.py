@@ -10,7 +10,16 @@ from typing import Any
 
 from scalerl_lab.config.profile import FlopsMeter
 from scalerl_lab.config.recipe import Recipe
-from scalerl_lab.records import EvalPoint, Fact, LedgerEntry, LedgerKind, RunSpec, TrialEnded
+from scalerl_lab.records import (
+    EvalPoint,
+    Fact,
+    LedgerEntry,
+    LedgerKind,
+    Measurement,
+    PassCounts,
+    RunSpec,
+    TrialEnded,
+)
 from scalerl_lab.rl import train
 
 FLOPS_PER_GPU_HOUR = 1e6
@@ -108,6 +117,10 @@ def key_of(fact: Fact) -> tuple[object, ...]:
         return ("ledger", fact.kind, fact.from_step, fact.to_step)
     if isinstance(fact, TrialEnded):
         return ("ended", fact.trial, fact.step)
+    if isinstance(fact, Measurement):
+        return ("measurement", fact.step, fact.problem_set, fact.domain, fact.metric)
+    if isinstance(fact, PassCounts):
+        return ("counts", fact.step, fact.problem_set, fact.domain)
     return (type(fact).__name__, getattr(fact, "step", None))
 
 
