@@ -8,7 +8,8 @@
     decision_cases   sweeps on record whose outcome is known, simulated and real
     decisions        rules of stopping replayed on them; ``decision_rows`` the findings put together and
                      at equal cost, ``decision_tables`` as text, JSON and picture
-    speed        seconds of fits, beside the paper's procedure, and how they grow; ``passes`` of verdicts on a large sweep
+    speed        seconds of fits, beside the paper's procedure, and how they grow
+    passes       seconds of verdicts on some runs of a large sweep
     fitting      the two ways of fitting that are measured, and measurements spread over processes
     tables       the findings on sweeps, published runs and speed, as text and as JSON
 
