@@ -12,7 +12,22 @@ from scalerl_lab.config.recipe import Recipe
 RESULTS_VERSION = 1
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
-NEUTRAL: dict[str, Any] = {}
+NEUTRAL: dict[str, Any] = {
+    "anchor": "gen",
+    "mismatch_weight": {"type": "none"},
+    "loss.dual_clip": None,
+    "kl": {"type": "none"},
+    "reference": {
+        "every_steps": None,
+        "kl_above": None,
+        "stalled_points": None,
+        "new_share": 1.0,
+        "reset_optimizer": False,
+    },
+    "entropy_bonus": 0.0,
+    "batch.mini_batches": 1,
+    "batch.epochs": 1,
+}
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 
 There they are left out, so that a run on record keeps its identity and is not trained anew.

@@ -6,6 +6,7 @@ Shapes: P prompts, G generations of each, B = P * G rows, T tokens.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -86,11 +87,13 @@ class Rollout:
         self._generations = recipe.sampling.generations_per_prompt
         self._curriculum = prompt_order(recipe.curriculum, len(tasks.train), seed)
         self._prompts: dict[int, list[int]] = {}
+        self.reward_s = 0.0
+        """Wall time in rewards so far, part of that in ``next_batch``."""
         self.sampler = TorchSampler(
             policy,
             decoding_of(recipe, tasks, recipe.sampling.temperature),
             recipe.numerics.generator_head,
-            rows_per_block=recipe.batch.prompts_per_step * self._generations,
+            rows_per_block=recipe.batch.prompts_per_rollout * self._generations,
             num_blocks=self._blocks,
             max_prompt_tokens=longest_prompt(tasks.train),
         )
@@ -120,7 +123,7 @@ class Rollout:
 
     def _begin(self, batch: int) -> bool:
         """Draw prompts for a batch and put them in flight."""
-        num_prompts = self._recipe.batch.prompts_per_step
+        num_prompts = self._recipe.batch.prompts_per_rollout
         chosen = self._curriculum.next_prompts(num_prompts)
         if chosen is None:
             return False
@@ -140,7 +143,9 @@ class Rollout:
         finished = self.sampler.take(step % self._blocks)
         device = finished.tokens_BT.device
         problems = [self._tasks.train[each] for each in chosen for _ in range(self._generations)]
+        began = time.perf_counter()
         reward_B = rewards(self._tasks, problems, finished)
+        self.reward_s += time.perf_counter() - began
         passed_P = (reward_B.view(len(chosen), self._generations) > 0).double().mean(1)
         for prompt, share in zip(chosen, passed_P.tolist(), strict=True):
             self._curriculum.record(prompt, share)

@@ -167,6 +167,12 @@ class PointTable(Table):
     mismatch: Mapped[float | None]
     lag: Mapped[float | None]
     prompts_dropped: Mapped[float | None]
+    kl: Mapped[float | None]
+    tokens_per_s: Mapped[float | None]
+    generation_share: Mapped[float | None]
+    update_share: Mapped[float | None]
+    reward_share: Mapped[float | None]
+    waiting_share: Mapped[float | None]
 
 
 class LedgerTable(Table):
