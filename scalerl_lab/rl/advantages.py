@@ -132,9 +132,9 @@ def rloo(cfg: RLOOAdvantage, scored: Scored) -> Tensor:
     Worked number: rewards (1, -1, -1, -1): A = (2, -2/3, -2/3, -2/3).
     Source: RLOO (arXiv 2402.14740), after Kool et al. 2019.
     """
-    rows_P = rows_per_prompt(scored.prompt_index_B, scored.num_prompts)
+    rows_P = rows_per_prompt(scored.prompt_index_B, scored.num_prompts).to(scored.centred_B.dtype)
     factor_P = rows_P / (rows_P - 1).clamp(min=1)
-    return scored.centred_B * factor_P[scored.prompt_index_B].to(scored.centred_B.dtype)
+    return scored.centred_B * factor_P[scored.prompt_index_B]
 
 
 def batch_raw(cfg: BatchRawAdvantage, scored: Scored) -> Tensor:

@@ -257,7 +257,7 @@ def test_points_that_are_whole_choices_are_named_by_what_varies() -> None:
         ),
         (
             axis(GENERATIONS, values=[8], coupled=[{"path": "batch.x", "hold": "product"}]),
-            "question.coupled[0].path: batch.x: unknown key 'x'; allowed: prompts_per_step",
+            "question.coupled[0].path: batch.x: unknown key 'x'; allowed: epochs, mini_batches, prompts_per",
         ),
         (
             axis("optimizer.warmup_steps", values=[0], coupled=[{"path": PROMPTS, "hold": "product"}]),

@@ -17,6 +17,7 @@ from scalerl_lab.rl.curriculum import CURRICULA, prompt_order
 from scalerl_lab.rl.filters import FILTERS, kept_prompts
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, shaped_reward, thinking_budgets
 from scalerl_lab.rl.losses import LOSSES, token_loss
+from scalerl_lab.rl.mismatch import MISMATCH_WEIGHTS, mismatch_weights
 from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of
 from tests.rl.batches import LOSS_CHOICES, TABLES, floats, random_rows
 
@@ -57,7 +58,14 @@ def probe_aggregation(cfg: Any) -> Any:
 
 
 def probe_advantage(cfg: Any) -> Any:
-    return advantages(cfg, floats(1, -1, -1, 1, 1, -1), torch.tensor([0, 0, 0, 1, 1, 1]), 2).tolist()
+    mask_BT = (torch.arange(6)[None, :] < torch.tensor([6, 1, 2, 3, 4, 5])[:, None]).double()
+    index_B = torch.tensor([0, 0, 0, 1, 1, 1])
+    return advantages(cfg, floats(1, -1, -1, 1, 1, -1), index_B, 2, mask_BT).tolist()
+
+
+def probe_mismatch_weight(cfg: Any) -> Any:
+    rows = random_rows(seed=1, prompts=32, off=0.8)
+    return mismatch_weights(cfg, rows.logp_BT, rows.gen_logp_BT, rows.mask_BT).tolist()
 
 
 def probe_length_control(cfg: Any) -> Any:
@@ -90,6 +98,7 @@ PROBES: dict[str, Callable[[Any], Any]] = {
     "length_control": probe_length_control,
     "curriculum": probe_curriculum,
     "off_policy": probe_off_policy,
+    "mismatch_weight": probe_mismatch_weight,
 }
 
 
@@ -97,7 +106,12 @@ def changed(cfg: Strict, field: str) -> Strict:
     """The choice with another allowed value of one field."""
     value = getattr(cfg, field)
     # 0.5 comes first, so that a whole number (all defaults are even) stays one.
-    candidates = [value + " more"] if isinstance(value, str) else [value * 0.5, value * 0.9, value * 1.1]
+    if value is None:
+        candidates: list[Any] = [1.1]
+    elif isinstance(value, str):
+        candidates = ["sequence", value + " more"]
+    else:
+        candidates = [value * 0.5, value * 0.9, value * 1.1]
 
     for candidate in candidates:
         try:
@@ -119,7 +133,8 @@ FIELDS = [
 
 def test_there_are_fields_and_every_choice_with_fields_is_probed() -> None:
     assert len(FIELDS) >= 13
-    assert TABLES.keys() - PROBES.keys() == {"zero_variance"}  # a bare word, no fields
+    # Bare words or values, no fields of their own.
+    assert TABLES.keys() - PROBES.keys() == {"zero_variance", "anchor", "kl.estimator", "reference"}
 
 
 @pytest.mark.parametrize(("choice", "name", "field"), FIELDS)
@@ -194,6 +209,22 @@ def test_advantages_order_completions_as_rewards_do(name: str) -> None:
     got = advantages(cfg, floats(0.2, 1, -1, -0.5), torch.zeros(4, dtype=torch.long), 1)
     assert got.argsort().tolist() == [2, 3, 0, 1]
     assert got.shape == (4,)
+
+
+@pytest.mark.parametrize("name", MISMATCH_WEIGHTS)
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
+def test_mismatch_weights_are_one_without_mismatch_and_blind_outside_the_mask(
+    name: str, garbage: float
+) -> None:
+    cfg = TABLES["mismatch_weight"][1][name]()
+    rows = random_rows(seed=6)
+    same = mismatch_weights(cfg, rows.logp_BT, rows.logp_BT, rows.mask_BT)
+    assert (same == 1).all()
+    gen_BT = rows.gen_logp_BT.masked_fill(rows.mask_BT == 0, garbage)
+    got = mismatch_weights(cfg, rows.logp_BT.clone().requires_grad_(), gen_BT, rows.mask_BT)
+    assert not got.requires_grad
+    assert torch.equal(got, mismatch_weights(cfg, rows.logp_BT, rows.gen_logp_BT, rows.mask_BT))
+    assert ((got >= 0) & got.isfinite()).all()
 
 
 @pytest.mark.parametrize("name", FILTERS)
