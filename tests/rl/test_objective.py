@@ -19,14 +19,18 @@ from tests.rl.batches import TABLES
 from tests.rl.tiny import tiny_recipe
 
 V, ROWS, WIDTH = 5, 12, 7
-SEQUENCE_LOSSES = {"gspo"}
-"""Their value is that of a sequence loss under ``sample`` aggregation alone, and without token weights."""
+BOUNDS = {
+    "truncated": {"cap": 1.2},
+    "masked": {"cap": 1.2},
+    "sequence_band": {"low": 0.7, "high": 1.4},
+}
 
 
 def axes() -> dict[str, dict[str, Any]]:
     """Name -> changes to a recipe that put one row of one table to use."""
     found: dict[str, dict[str, Any]] = {}
     for name in TABLES["loss"][0]:
+        # The value of a sequence loss in token form is differentiable as such under this aggregation alone.
         found[f"loss {name}"] = {"loss": {"type": name}, "aggregation": {"type": "sample"}}
     found["dual_clip"] = {"loss": {"type": "ppo_clip", "dual_clip": 1.3}}
     for name in TABLES["advantage"][0]:
@@ -34,7 +38,9 @@ def axes() -> dict[str, dict[str, Any]]:
     for name in TABLES["aggregation"][0]:
         found[f"aggregation {name}"] = {"aggregation": {"type": name}}
     for name in TABLES["mismatch_weight"][0]:
-        found[f"mismatch_weight {name}"] = {"anchor": "old", "mismatch_weight": {"type": name}}
+        # Bounds that some weights here are within and some are not.
+        bounds = BOUNDS.get(name, {})
+        found[f"mismatch_weight {name}"] = {"anchor": "old", "mismatch_weight": {"type": name, **bounds}}
     for name in TABLES["anchor"][0]:
         found[f"anchor {name}"] = {"anchor": name, "kl": {"type": "loss", "estimator": "k3_weighted"}}
     for name in TABLES["kl.estimator"][0]:
@@ -50,6 +56,7 @@ def axes() -> dict[str, dict[str, Any]]:
 
 
 AXES = axes()
+EIGHT = {"evaluation": {"every_steps": 8, "num_prompts": 8}}
 
 
 def recipe_of(changes: dict[str, Any], mini: int = 2) -> Recipe:
@@ -180,6 +187,7 @@ def test_every_axis_changes_the_gradient() -> None:
     assert same == {
         # The base has these rows.
         frozenset(("advantage batch", "aggregation prompt")),
+        frozenset(("loss ppo_clip", "aggregation sample")),
         # Equal gradients by definition.
         frozenset(("kl loss k2", "kl loss k3_straight_through")),
     }
@@ -209,7 +217,7 @@ def test_one_mini_batch_is_the_rollout_and_few_prompts_make_few_parts() -> None:
     (only,) = mini_batches(recipe_of({}, mini=1), whole)
     assert torch.equal(only.weight_BT, whole.weight_BT)
     assert torch.equal(only.advantage_BT, whole.advantage_BT)
-    assert len(mini_batches(recipe_of({"evaluation": {"every_steps": 8}}, mini=8), whole)) == 6
+    assert len(mini_batches(recipe_of(EIGHT, mini=8), whole)) == 6
 
 
 def test_advantages_are_of_the_rollout_or_of_the_mini_batch() -> None:
@@ -224,7 +232,7 @@ def test_advantages_are_of_the_rollout_or_of_the_mini_batch() -> None:
 
 
 def test_what_an_axis_needs_and_lacks_is_said() -> None:
-    with pytest.raises(ValueError, match="kl.type=reward needs the reference"):
+    with pytest.raises(ValueError, match=r"kl\.type=reward needs the reference"):
         assemble(recipe_of({"kl": {"type": "reward"}}), rollout())
     with pytest.raises(ValueError, match="anchor=old needs"):
         assemble(recipe_of({"anchor": "old"}), rollout())
@@ -232,7 +240,7 @@ def test_what_an_axis_needs_and_lacks_is_said() -> None:
     batch = assemble(recipe_of({}), rollout())
     assert batch is not None
     logp_BT, _ = NOW(batch.tokens_BT)
-    with pytest.raises(ValueError, match="kl.type=loss needs the reference"):
+    with pytest.raises(ValueError, match=r"kl\.type=loss needs the reference"):
         objective(held, batch, logp_BT)
     with pytest.raises(ValueError, match="entropy_bonus needs"):
         objective(bonus, batch, logp_BT)
