@@ -36,10 +36,12 @@ def combinations() -> list[dict[str, Any]]:
     for number in range(longest):
         row = {choice: names[number % len(names)] for choice, names in tables.items()}
         estimator = row["kl.estimator"]
+        # Without a ratio and without weights an old anchor is refused, as nothing reads it.
+        unread = (row["loss"], row["mismatch_weight"]) == ("reinforce", "none")
         found.append(
             {
                 **SCHEDULES[number % len(SCHEDULES)],
-                "anchor": "old",
+                "anchor": "gen" if unread else "old",
                 "numerics": {"trainer_head": "bf16", "generator_head": "bf16"},
                 "loss": {"type": row["loss"]},
                 "advantage": {"type": row["advantage"]},

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scalerl_lab.config.profile import FlopsMeter, WallMeter
 from scalerl_lab.config.recipe import LlamaModel
 from scalerl_lab.engines.policy import build_policy, matrix_params
-from scalerl_lab.rl.meter import Pace, Clock, ModelShape, gpu_hours
+from scalerl_lab.rl.meter import Clock, ModelShape, Pace, gpu_hours
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
 
