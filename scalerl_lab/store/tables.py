@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0003"
+HEAD = "0004"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
