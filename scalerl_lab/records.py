@@ -134,6 +134,16 @@ class EvalPoint:
     """Mean age of trained tokens in optimiser steps since the point before."""
     prompts_dropped: float | None = None
     """Share of prompts dropped by the zero-variance filter since the point before."""
+    kl: float | None = None
+    """Mean log-ratio of policy to reference over trained tokens since the point before; None without a KL."""
+    tokens_per_s: float | None = None
+    """Response tokens through generation and update, per second of the steps since the point before."""
+    generation_share: float | None = None
+    """Share of those steps' wall time in generation; the four shares add up to 1."""
+    update_share: float | None = None
+    reward_share: float | None = None
+    waiting_share: float | None = None
+    """What is in none of the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,9 +226,30 @@ class Refill(Strict):
 
 
 class Batch(Strict):
-    """What one optimiser step consumes."""
+    """What one optimiser step consumes, and how many steps a rollout is good for.
+
+    A rollout of ``prompts_per_step * mini_batches`` prompts is divided by prompts into mini-batches, in
+    the order in which they were drawn; each is one optimiser step, and all of them come again in every
+    epoch. Advantages are those of the whole rollout, except where a choice says otherwise. ``max_lag`` of
+    a pipeline then counts rollouts. The steps on one rollout are atomic: evaluations, checkpoints and
+    stops come between rollouts.
+    """
 
     prompts_per_step: PositiveInt = 48
+    mini_batches: PositiveInt = 1
+    """16 in DeepSeek-R1 (8,192 completions in steps of 512) and in DAPO (arXiv 2503.14476, section 4.1)."""
+    epochs: PositiveInt = 1
+    """Times that a rollout is gone through; 1 in every recipe of the lab."""
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts that are generated at once."""
+        return self.prompts_per_step * self.mini_batches
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimiser steps taken on them."""
+        return self.mini_batches * self.epochs
 
 
 class Pipeline(Strict):
@@ -274,6 +295,9 @@ class PPOClip(Strict):
     type: Literal["ppo_clip"] = "ppo_clip"
     clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     clip_high: PositiveFloat = 0.26
+    dual_clip: Annotated[float, Field(gt=1.0)] | None = None
+    """Dual clip (arXiv 1912.09729): with a negative advantage A no loss beyond -dual_clip * A. verl: 3;
+    NVIDIA's ProRL v2 script: 10; NeMo-RL's ProRL v2 and most others: none."""
 
 
 class GSPO(Strict):
@@ -291,6 +315,91 @@ class Reinforce(Strict):
 
 
 Loss = Annotated[CISPO | PPOClip | GSPO | Reinforce, Field(discriminator="type")]
+
+Anchor = Literal["gen", "old"]
+
+
+class NoMismatchWeight(Strict):
+    """Whatever the sampler said, the token loss stays as it is."""
+
+    type: Literal["none"] = "none"
+
+
+class Truncated(Strict):
+    """Truncated importance sampling (TIS): min(w, cap) per token."""
+
+    type: Literal["truncated"] = "truncated"
+    cap: PositiveFloat = 2.0
+    """2 in verl, OpenRLHF, open-instruct and NVIDIA's ProRL v2 run."""
+
+
+class Masked(Strict):
+    """w per token, and 0 where it is above the cap (MIS; TRL's ``token_mask``)."""
+
+    type: Literal["masked"] = "masked"
+    cap: PositiveFloat = 3.0
+    """TRL 1.16."""
+
+
+class IcePop(Strict):
+    """w per token, and 0 where it is outside the band."""
+
+    type: Literal["icepop"] = "icepop"
+    low: NonNegative = 0.5
+    high: PositiveFloat = 5.0
+    """0.5 and 5 are those of ProRL v2 in NeMo-RL and OpenRLHF."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> IcePop:
+        _require_order(self.low, self.high)
+        return self
+
+
+class SequenceTruncated(Strict):
+    """min(w, cap) with w = exp(sum of log w) of the whole completion."""
+
+    type: Literal["sequence_truncated"] = "sequence_truncated"
+    cap: PositiveFloat = 3.0
+    """TRL 1.16."""
+
+
+class SequenceMasked(Strict):
+    """w = exp(sum of log w) of the whole completion, and 0 where it is above the cap.
+
+    The sum grows with length, so long completions are masked in numbers.
+    """
+
+    type: Literal["sequence_masked"] = "sequence_masked"
+    cap: PositiveFloat = 3.0
+    """TRL 1.16, where this form is the default."""
+
+
+class SequenceBand(Strict):
+    """w per token, in completions whose geometric mean of w is within the band; 0 in the others.
+
+    ``seq-mask-tis`` of NeMo-RL and OpenRLHF.
+    """
+
+    type: Literal["sequence_band"] = "sequence_band"
+    low: NonNegative = 0.99
+    high: PositiveFloat = 1.02
+    """The lab's; ProRL v2.1 has 0.999 and 1.002 for a mixture of experts."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SequenceBand:
+        _require_order(self.low, self.high)
+        return self
+
+
+def _require_order(low: float, high: float) -> None:
+    if high <= low:
+        raise ValueError(f"high must be above low, got low={low} and high={high}")
+
+
+MismatchWeight = Annotated[
+    NoMismatchWeight | Truncated | Masked | IcePop | SequenceTruncated | SequenceMasked | SequenceBand,
+    Field(discriminator="type"),
+]
 
 
 class ConstAggregation(Strict):
@@ -342,7 +451,143 @@ class CentredAdvantage(Strict):
     type: Literal["none"] = "none"
 
 
-Advantage = Annotated[GroupStdAdvantage | BatchAdvantage | CentredAdvantage, Field(discriminator="type")]
+class RLOOAdvantage(Strict):
+    """Reward minus the mean of the group's other rewards (RLOO)."""
+
+    type: Literal["rloo"] = "rloo"
+
+
+class BatchRawAdvantage(Strict):
+    """Reward minus group mean, over the batch's (unbiased) standard deviation of the rewards as they are.
+
+    TRL's ``scale_rewards: batch``; differs from ``batch`` by the variance between prompts.
+    """
+
+    type: Literal["batch_raw"] = "batch_raw"
+    eps: PositiveFloat = 1e-4
+    """TRL 1.16."""
+
+
+Weighting = Literal["token", "sequence"]
+"""Whether long completions count more in a mean: every token once, or every completion once."""
+
+
+class ReinforcePPAdvantage(Strict):
+    """REINFORCE++ (arXiv 2501.03262): returns whitened over the whole batch, with no group mean."""
+
+    type: Literal["reinforce_pp"] = "reinforce_pp"
+    weighting: Weighting = "token"
+    eps: PositiveFloat = 1e-8
+    """Added to the variance (verl's ``masked_whiten``)."""
+
+
+class ReinforcePPBaselineAdvantage(Strict):
+    """REINFORCE++-baseline: reward minus group mean, whitened over the whole batch.
+
+    verl, OpenRLHF and NeMo-RL weigh by token; the text of ProRL v2 does not say.
+    """
+
+    type: Literal["reinforce_pp_baseline"] = "reinforce_pp_baseline"
+    weighting: Weighting = "token"
+    eps: PositiveFloat = 1e-8
+    """Added to the variance (verl's ``masked_whiten``)."""
+
+
+class MagistralAdvantage(Strict):
+    """Reward minus group mean, whitened by completion over each mini-batch (arXiv 2506.10910)."""
+
+    type: Literal["magistral"] = "magistral"
+    eps: PositiveFloat = 1e-8
+    """Added to the variance; the paper has none."""
+
+
+Advantage = Annotated[
+    GroupStdAdvantage
+    | BatchAdvantage
+    | CentredAdvantage
+    | RLOOAdvantage
+    | BatchRawAdvantage
+    | ReinforcePPAdvantage
+    | ReinforcePPBaselineAdvantage
+    | MagistralAdvantage,
+    Field(discriminator="type"),
+]
+
+
+# ---------------------------------------------------------------- KL and its reference
+
+
+class NoKL(Strict):
+    """Nothing holds the policy to a reference."""
+
+    type: Literal["none"] = "none"
+
+
+class KLLoss(Strict):
+    """coef times an estimate of the KL to the reference, added to the loss of each token."""
+
+    type: Literal["loss"] = "loss"
+    estimator: Literal["k1", "k2", "k3", "k1_weighted", "k3_weighted", "k3_straight_through"] = "k3"
+    """``rl.kl`` says what each one's gradient is."""
+    coef: PositiveFloat = 1e-3
+    """DeepSeek-R1: 1e-3; ProRL v1: 1e-4; ProRL v2: 5e-4, 1e-3 or 1e-4 in NVIDIA's own three scripts."""
+    clamp: PositiveFloat = 20.0
+    """Bound of |log-ratio to the reference| before anything else: verl 20, ProRL v2's text 10,
+    open-instruct 40. There is no bound on the estimate itself: at 10 it takes the gradient of k2 from every
+    token with a log-ratio beyond 4.47."""
+
+    @model_validator(mode="after")
+    def _has_a_gradient(self) -> KLLoss:
+        if self.estimator == "k1":
+            raise ValueError(
+                "kl.type=loss with estimator=k1 is a no-op: its expected gradient is 0; "
+                "use k2 or k1_weighted, or kl.type=reward"
+            )
+        return self
+
+
+class KLReward(Strict):
+    """coef times an estimate of the KL to the reference, taken off the reward; it carries no gradient.
+
+    Off the reward of the whole completion, or, where the advantage is REINFORCE++'s, off the return of each
+    token from there to the end (arXiv 2501.03262).
+    """
+
+    type: Literal["reward"] = "reward"
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+    coef: PositiveFloat = 0.03
+    """TRL's RLOO trainer."""
+    clamp: PositiveFloat = 20.0
+    """Bound of |log-ratio to the reference|."""
+
+
+KL = Annotated[NoKL | KLLoss | KLReward, Field(discriminator="type")]
+
+
+class Reference(Strict):
+    """The reference policy of the KL: the start's weights, until a reset moves it to the policy.
+
+    Triggers add up; whichever fires resets. None of the published recipes gives a number for a spike or a
+    stall. DeepSeek-R1: hard, every 400 steps; ProRL v1: hard, on stalled validation, optimiser too; ProRL v2:
+    hard, every 200 to 500 steps or on a spike or stall, optimiser kept.
+    """
+
+    every_steps: PositiveInt | None = None
+    """Reset after every so many optimiser steps."""
+    kl_above: PositiveFloat | None = None
+    """Reset after a step whose mean log-ratio to the reference over its tokens is above this."""
+    stalled_points: PositiveInt | None = None
+    """Reset when so many scheduled evaluations on end have not raised the best pass rate."""
+    new_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """The reference becomes new_share * policy + (1 - new_share) * itself: 1 is a hard reset, less is
+    Polyak's (TRL ``sync_ref_model``: 0.6 every 512 steps)."""
+    reset_optimizer: bool = False
+    """Whether a reset also forgets the optimiser's moments."""
+
+    @property
+    def resets(self) -> bool:
+        """Whether anything can move the reference."""
+        return any(each is not None for each in (self.every_steps, self.kl_above, self.stalled_points))
 
 
 # ---------------------------------------------------------------- data
@@ -718,8 +963,17 @@ class Recipe(Strict):
     batch: Batch = Batch()
     off_policy: OffPolicy = Pipeline()
     loss: Loss = CISPO()
+    anchor: Anchor = "gen"
+    """What ratios are against: the sampler when it wrote the token (ScaleRL, PipelineRL), or the trainer's
+    own log-probability before its first step on the rollout (verl, TRL, OpenRLHF, NeMo-RL)."""
+    mismatch_weight: MismatchWeight = NoMismatchWeight()
+    """Weight of each token's loss by w = exp(old - gen), which holds what an ``old`` anchor leaves out."""
     aggregation: Aggregation = PromptAggregation()
     advantage: Advantage = BatchAdvantage()
+    kl: KL = NoKL()
+    reference: Reference = Reference()
+    entropy_bonus: NonNegative = 0.0
+    """Weight of the policy's mean token entropy in nats, taken off the loss; aggregated as the loss is."""
     zero_variance: Literal["drop", "keep", "refill"] = "drop"
     """What becomes of prompts whose completions all have the same reward."""
     refill: Refill = Refill()
@@ -745,7 +999,7 @@ class Recipe(Strict):
     def _prompts_suffice(self) -> Recipe:
         if isinstance(self.tasks, ChainArithmetic):
             for path, num, of, limit in [
-                ("batch.prompts_per_step", self.batch.prompts_per_step, "num_train", self.tasks.num_train),
+                (self._rollout_path(), self.batch.prompts_per_rollout, "num_train", self.tasks.num_train),
                 (
                     "evaluation.num_prompts",
                     self.evaluation.num_prompts,
@@ -790,6 +1044,41 @@ class Recipe(Strict):
                 raise ValueError(f"{engine} needs GPUs, but {path} is 0")
         return self
 
+    def _rollout_path(self) -> str:
+        path = "batch.prompts_per_step"
+        return path if self.batch.mini_batches == 1 else f"{path} * mini_batches"
+
+    @model_validator(mode="after")
+    def _rollouts_are_divided_once(self) -> Recipe:
+        steps = self.batch.steps_per_rollout
+        if steps == 1:
+            return self
+        if isinstance(self.off_policy, PPOOffPolicy) and self.off_policy.k > 1:
+            raise ValueError(
+                f"off_policy.type=ppo_off_policy already takes k={self.off_policy.k} steps on one rollout; "
+                "for mini_batches and epochs write off_policy: {type: sync}"
+            )
+        if self.evaluation.every_steps % steps:
+            raise ValueError(
+                f"evaluation.every_steps ({self.evaluation.every_steps}) must be a multiple of the {steps} "
+                "steps on one rollout (batch.mini_batches * batch.epochs): evaluations come between rollouts"
+            )
+        return self
+
+    @property
+    def steps_on_old_weights(self) -> int:
+        """Optimiser steps between two recomputations of the trainer's old log-probabilities."""
+        k = self.off_policy.k if isinstance(self.off_policy, PPOOffPolicy) else 1
+        return k * self.batch.steps_per_rollout
+
+    @property
+    def _sampler_is_trainer(self) -> bool:
+        """Whether both sides compute the same log-probabilities from the same weights, up to rounding."""
+        return (
+            self.numerics.trainer_head == self.numerics.generator_head == "fp32"
+            and self.engine.generator == self.engine.trainer == "torch"
+        )
+
     @model_validator(mode="after")
     def _data_choices_do_something(self) -> Recipe:
         refuse_data(self)
@@ -797,13 +1086,71 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _ratios_can_differ_from_one(self) -> Recipe:
+        loss = self.loss
+        if self.anchor == "old":
+            if self.steps_on_old_weights == 1 and not isinstance(loss, Reinforce):
+                raise ValueError(
+                    f"loss.type={loss.type} with anchor=old and one optimiser step per rollout is a no-op: "
+                    "every ratio is 1, so no clip or cap ever acts; use reinforce, anchor=gen, or more "
+                    "batch.mini_batches or batch.epochs"
+                )
+            return self
         on_policy = isinstance(self.off_policy, Sync) or (
             isinstance(self.off_policy, PPOOffPolicy) and self.off_policy.k == 1
         )
         same_heads = self.numerics.trainer_head == self.numerics.generator_head == "fp32"
-        if on_policy and same_heads and isinstance(self.loss, PPOClip | GSPO):
+        on_policy = on_policy and self.batch.steps_per_rollout == 1
+        if on_policy and same_heads and isinstance(loss, PPOClip | GSPO):
             raise ValueError(
-                f"loss.type={self.loss.type} with fp32 heads and on-policy data is a no-op: every ratio "
+                f"loss.type={loss.type} with fp32 heads and on-policy data is a no-op: every ratio "
                 "is 1, so nothing is ever clipped; use reinforce, or an off_policy whose data are older"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mismatch_is_there_and_counted_once(self) -> Recipe:
+        weight = self.mismatch_weight.type
+        if weight == "none":
+            return self
+        if self.anchor == "gen":
+            raise ValueError(
+                f"mismatch_weight.type={weight} with anchor=gen counts the sampler's mismatch twice: the "
+                "ratio holds it already; use anchor=old, or mismatch_weight: {type: none}"
+            )
+        if not isinstance(self.off_policy, Pipeline) and self._sampler_is_trainer:
+            raise ValueError(
+                f"mismatch_weight.type={weight} is a no-op: with off_policy.type={self.off_policy.type}, "
+                "fp32 heads and torch on both sides the sampler's log-probabilities are the trainer's old "
+                "ones, and every weight is 1; use bf16 heads, another engine, or off_policy: {type: pipeline}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_anchor_is_read(self) -> Recipe:
+        weighted = isinstance(self.kl, KLLoss) and self.kl.estimator.endswith("_weighted")
+        if (
+            self.anchor == "old"
+            and isinstance(self.loss, Reinforce)
+            and self.mismatch_weight.type == "none"
+            and not (weighted or isinstance(self.kl, KLReward))
+        ):
+            raise ValueError(
+                "anchor=old is a no-op with loss.type=reinforce, which has no ratio, and no mismatch_weight; "
+                "leave it out, or give a mismatch_weight"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_reference_is_used(self) -> Recipe:
+        reference = self.reference
+        if reference.resets and self.kl.type == "none":
+            raise ValueError(
+                "reference resets are a no-op with kl.type=none: only the KL reads the reference; "
+                "give a kl, or leave reference out"
+            )
+        if not reference.resets and (reference.new_share != 1.0 or reference.reset_optimizer):
+            raise ValueError(
+                "reference.new_share and reference.reset_optimizer are no-ops without a trigger; "
+                "give reference.every_steps, kl_above or stalled_points"
             )
         return self

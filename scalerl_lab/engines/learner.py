@@ -1,10 +1,11 @@
-"""The trainer's side of the policy: log-probabilities with gradient, clipping, AdamW.
+"""The trainer's side of the policy: log-probabilities with gradient, clipping, AdamW, and frozen copies.
 
 Shapes: B rows, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,10 +47,30 @@ class TorchLearner:
         Returns:
             (B, T) float32, with gradient.
         """
-        hidden = self.policy.model(input_ids=tokens_BT[:, :-1], use_cache=False).last_hidden_state
-        logp = head_logprobs(hidden, self.policy.lm_head.weight, self._head, temperature)
-        taken = logp.gather(-1, tokens_BT[:, 1:, None]).squeeze(-1)
-        return torch.nn.functional.pad(taken, (1, 0))
+        return _taken(self._logprobs(tokens_BT, temperature), tokens_BT)
+
+    def logprobs_and_entropy(
+        self, tokens_BT: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``token_logprobs``, and the entropy of the distribution that each token is drawn from.
+
+        Returns:
+            (B, T) and (B, T) in nats, both with gradient; 0 for the first of each row.
+        """
+        logp = self._logprobs(tokens_BT, temperature)
+        entropy = -(logp.exp() * logp).sum(-1)
+        return _taken(logp, tokens_BT), torch.nn.functional.pad(entropy, (1, 0))
+
+    def _logprobs(self, tokens_BT: torch.Tensor, temperature: float) -> torch.Tensor:
+        return _next_logprobs(self.policy, self._head, tokens_BT, temperature)
+
+    def frozen(self) -> FrozenPolicy:
+        """A copy of the policy as it is now."""
+        return FrozenPolicy(self.policy, self._head)
+
+    def reset_optimizer(self) -> None:
+        """Forget all moments: the next step is as a fresh AdamW's first, at the rate of its own number."""
+        self._adamw.state.clear()
 
     def apply_gradient(self, step: int, rate_factor: float = 1.0) -> float | None:
         """One optimiser step with the gradient collected so far, which is then cleared.
@@ -92,3 +113,46 @@ class TorchLearner:
             }
             if held:
                 self._adamw.state[parameter].update(held)
+
+
+class FrozenPolicy:
+    """A copy of a policy that gradients do not move: a reference, or the policy of some steps ago."""
+
+    def __init__(self, policy: LlamaForCausalLM, head: Precision) -> None:
+        self._policy = copy.deepcopy(policy).requires_grad_(False)
+        self._head: Precision = head
+
+    @torch.no_grad()
+    def token_logprobs(self, tokens_BT: torch.Tensor, temperature: float) -> torch.Tensor:
+        """As the learner's, without gradient."""
+        return _taken(_next_logprobs(self._policy, self._head, tokens_BT, temperature), tokens_BT)
+
+    @torch.no_grad()
+    def follow(self, policy: LlamaForCausalLM, new_share: float = 1.0) -> None:
+        """Become new_share * policy + (1 - new_share) * what it was; 1 copies exactly."""
+        for mine, theirs in zip(self._policy.parameters(), policy.parameters(), strict=True):
+            if new_share == 1.0:
+                mine.copy_(theirs)
+            else:
+                mine.lerp_(theirs, new_share)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Its weights, by name."""
+        return dict(self._policy.state_dict())
+
+    def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put back what ``tensors`` gave."""
+        self._policy.load_state_dict(tensors)
+
+
+def _next_logprobs(
+    policy: LlamaForCausalLM, head: Precision, tokens_BT: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """(B, T - 1, V): distributions of every token but the first."""
+    hidden = policy.model(input_ids=tokens_BT[:, :-1], use_cache=False).last_hidden_state
+    return head_logprobs(hidden, policy.lm_head.weight, head, temperature)
+
+
+def _taken(logp: torch.Tensor, tokens_BT: torch.Tensor) -> torch.Tensor:
+    taken = logp.gather(-1, tokens_BT[:, 1:, None]).squeeze(-1)
+    return torch.nn.functional.pad(taken, (1, 0))

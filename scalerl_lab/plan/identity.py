@@ -29,6 +29,20 @@ NEUTRAL: dict[str, Any] = {
     "evaluation.downstream": None,
     "evaluation.boundary": None,
     "evaluation.ngram_overlap": None,
+    "anchor": "gen",
+    "mismatch_weight": {"type": "none"},
+    "loss.dual_clip": None,
+    "kl": {"type": "none"},
+    "reference": {
+        "every_steps": None,
+        "kl_above": None,
+        "stalled_points": None,
+        "new_share": 1.0,
+        "reset_optimizer": False,
+    },
+    "entropy_bonus": 0.0,
+    "batch.mini_batches": 1,
+    "batch.epochs": 1,
 }
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 

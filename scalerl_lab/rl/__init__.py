@@ -1,12 +1,14 @@
 """The RL algorithm as axes, and the loop that runs one recipe to the compute it was granted.
 
-Files, one table each: ``losses``, ``advantages``, ``aggregation``, ``filters``, ``curriculum``,
-``lengths``, ``off_policy``, ``difficulty``; ``rewards`` has three, and the order in which a reward is
-shaped. What runs them: ``rollout`` prompts to verified completions, ``groups`` rows by prompt, ``batch``
-what one optimiser step consumes, ``update`` that step, ``evaluate`` held-out points and what else is
-measured, ``overlap`` n-grams found in a corpus, ``meter`` counted operations and hours, ``warm_start`` the
-shared supervised start, ``checkpoint`` complete states on disk, ``checkpoint_index`` finding them without
-torch, ``streams`` random numbers, ``loop`` all of it.
+Files, one table each: ``losses``, ``advantages``, ``aggregation``, ``mismatch`` what ratios are against and
+the sampler's mismatch, ``kl`` its estimators, ``reference`` when the reference policy is reset, ``filters``,
+``curriculum``, ``lengths``, ``off_policy``, ``difficulty``; ``rewards`` has three, and the order in which a
+reward is shaped. What runs them: ``rollout`` prompts to verified completions, ``groups`` rows by prompt,
+``batch`` what a rollout and one optimiser step consume, ``update`` the steps on a rollout and the objective
+whose gradient they take, ``evaluate`` held-out points and what else is measured, ``overlap`` n-grams found in
+a corpus, ``meter`` counted operations and hours, ``warm_start`` the shared supervised start, ``checkpoint``
+complete states on disk, ``checkpoint_index`` finding them without torch, ``streams`` random numbers, ``loop``
+all of it.
 
 To add a choice: a tagged model in ``config.recipe``, one function, one row in the matching table, one
 hand-computed test. This room never knows SQL, MLflow or Ray: facts go to the supervisor it is handed.

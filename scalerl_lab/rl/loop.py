@@ -31,9 +31,9 @@ from scalerl_lab.rl.checkpoint import CheckpointWriter, load_tensors, newest_of_
 from scalerl_lab.rl.checkpoint_index import Checkpoint, checkpoints_of, name_of
 from scalerl_lab.rl.difficulty import left_out
 from scalerl_lab.rl.evaluate import Evaluated, Evaluator
-from scalerl_lab.rl.meter import Clock, ModelShape
+from scalerl_lab.rl.meter import Clock, ModelShape, Pace
 from scalerl_lab.rl.rollout import NoBatch, Rollout
-from scalerl_lab.rl.update import Tally, update
+from scalerl_lab.rl.update import Tally, Trainer
 from scalerl_lab.rl.warm_start import Start, start_policy
 from scalerl_lab.tasks import TaskSet, build_tasks
 
@@ -85,17 +85,19 @@ class _Run:
         self._trial = trial
         self._supervisor = supervisor
         numerics = spec.recipe.numerics
-        self._learner = TorchLearner(policy, spec.recipe.optimizer, numerics.trainer_head)
         self._rollout = Rollout(spec.recipe, tasks, policy, spec.seed)
         self._evaluator = Evaluator(spec.recipe, tasks, policy, spec.seed)
         self._shape = ModelShape(
             matrix_params(policy), policy.config.num_hidden_layers, policy.config.hidden_size
         )
+        self._learner = TorchLearner(policy, spec.recipe.optimizer, numerics.trainer_head)
+        self._trainer = Trainer(spec.recipe, self._learner, self._shape)
         self.step = 0
         self.clock = self._new_clock()
         """Training compute so far: the x-axis."""
         self.detail = ""
         self._tally = Tally()
+        self._pace = Pace()
         self._saved_step = 0
         self._saved_clock = self._new_clock()
         """The training compute of the newest checkpoint."""
@@ -129,9 +131,12 @@ class _Run:
         for clock in (self.clock, self._saved_clock):
             clock.flops, clock.wall_s = state["clock"]["flops"], state["clock"]["wall_s"]
         self._tally = Tally(**state["tally"])
+        self._pace = Pace(**state.get("pace", {}))
         self._policy.load_state_dict(load_tensors(checkpoint, "policy"))
         self._learner.load_optimizer_tensors(load_tensors(checkpoint, "optimizer"))
         self._rollout.load(state["rollout"], load_tensors(checkpoint, "rollout"))
+        frozen = load_tensors(checkpoint, "frozen") if self._trainer.tensors() else {}
+        self._trainer.load(state.get("trainer", {}), frozen)
         for written in state["facts"]:
             self._supervisor.emit(fact_from_json(written))
         self._supervisor.emit(self._saved_fact(checkpoint))
@@ -160,10 +165,13 @@ class _Run:
                 self._measure_and_save(on_schedule=True)
 
     def _take_step(self) -> EndReason | None:
-        """Generate and train; a reason where that cannot be done."""
+        """Generate a rollout and take its steps; a reason where that cannot be done."""
         began = time.perf_counter()
         self._rollout.sampler.work = Work()
-        verified = self._rollout.next_batch(self.step)
+        batch = self._recipe.batch
+        rewarded_s = self._rollout.reward_s
+        with self._pace.timed("generation_s"):
+            verified = self._rollout.next_batch(self.step // batch.steps_per_rollout)
         work = self._rollout.sampler.work
         flops = self._shape.forward_flops(work.tokens, work.attended)
         if isinstance(verified, NoBatch):
@@ -172,13 +180,18 @@ class _Run:
                 spent = replace(self._new_clock(), flops=flops, wall_s=time.perf_counter() - began)
                 self._supervisor.emit(self._entry(LedgerKind.LOST, spent, self.step, self.step + 1))
             return verified.reason
-        trained = update(self._learner, self._recipe, self._shape, verified, self.step + 1, self._tally)
+        with self._pace.timed("update_s"):
+            trained = self._trainer.train_on(verified, self.step, self._tally)
         if trained is None:
-            self.detail = f"the loss or a gradient of step {self.step + 1} is not finite"
+            self.detail = f"the loss or a gradient is not finite, in the rollout of step {self.step + 1}"
             return EndReason.NON_FINITE
-        self.step += 1
+        self.step += batch.steps_per_rollout
         self.clock.flops += flops + trained
-        self.clock.wall_s += time.perf_counter() - began
+        wall_s = time.perf_counter() - began
+        self.clock.wall_s += wall_s
+        self._pace.whole_s += wall_s
+        self._pace.reward_s += self._rollout.reward_s - rewarded_s
+        self._pace.tokens += int(verified.completions.num_tokens_B.sum())
         return None
 
     def _abandon(self, reason: EndReason) -> EndReason:
@@ -195,18 +208,20 @@ class _Run:
         """Evaluate, write a checkpoint that holds what is to be told, then tell it."""
         # Where the grant is used or no prompt is left, the run ends for now.
         ends = not on_schedule or self.clock.gpu_hours >= self._supervisor.granted_gpu_hours()
-        facts = self._measure(last=ends)
+        facts, pass_rate = self._measure(last=ends)
         if on_schedule:
             # A point off schedule leaves the sums alone, so that the next one on schedule is the same
             # whether or not the run was granted its hours in parts.
-            self._tally = Tally()
+            self._tally, self._pace = Tally(), Pace()
+            self._trainer.measured(self.step, pass_rate)
         checkpoint = self._save(facts)
         self._saved_step = self.step
         self._saved_clock = replace(self.clock)
         for fact in (*facts, self._saved_fact(checkpoint)):
             self._supervisor.emit(fact)
 
-    def _measure(self, *, last: bool) -> list[Fact]:
+    def _measure(self, *, last: bool) -> tuple[list[Fact], float]:
+        """The facts of a point, and its pass rate."""
         began = time.perf_counter()
         found = self._evaluator.measure(self.step, last=last)
         spent = self._new_clock()
@@ -216,7 +231,7 @@ class _Run:
         if self.step > self._saved_step:
             facts.append(self._entry(LedgerKind.TRAIN, self._since_saved(), self._saved_step, self.step))
         facts.append(self._entry(LedgerKind.EVALUATE, spent, self.step, self.step))
-        return facts
+        return facts, found.pass_rate
 
     def _beside(self, found: Evaluated) -> list[Fact]:
         """What was measured beside the point."""
@@ -244,6 +259,7 @@ class _Run:
             entropy=found.entropy,
             flops=self.clock.flops,
             **self._tally.means(),
+            **self._pace.means(),
         )
 
     def _save(self, facts: list[Fact]) -> Checkpoint:
@@ -253,12 +269,16 @@ class _Run:
         writer.add("policy", dict(self._policy.state_dict()))
         writer.add("optimizer", self._learner.optimizer_tensors())
         writer.add("rollout", self._rollout.sampler.tensors())
+        if frozen := self._trainer.tensors():
+            writer.add("frozen", frozen)
         spent = replace(self._new_clock(), wall_s=time.perf_counter() - began)
         facts.append(self._entry(LedgerKind.CHECKPOINT, spent, self.step, self.step))
         state: dict[str, Any] = {
             "clock": {"flops": self.clock.flops, "wall_s": self.clock.wall_s},
             "tally": asdict(self._tally),
+            "pace": asdict(self._pace),
             "rollout": self._rollout.state(),
+            "trainer": self._trainer.state(),
             "facts": [fact_to_json(fact) for fact in facts],
             "trial": self._trial,
             "at": time.time(),

@@ -10,7 +10,9 @@ carry along do not count. All counts are exact integers, so that they are the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scalerl_lab.config.profile import Meter
@@ -68,3 +70,43 @@ def gpu_hours(meter: Meter, flops: int, wall_s: float, devices: int) -> float:
     if meter.type == "flops":
         return flops / meter.flops_per_gpu_hour
     return wall_s * devices / 3600.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """Where the wall time of the steps since the last evaluation on schedule went; it decides nothing."""
+
+    tokens: int = 0
+    """Response tokens that were generated and consumed."""
+    whole_s: float = 0.0
+    generation_s: float = 0.0
+    """With the reward, as the rollout is one call; ``means`` takes that off."""
+    reward_s: float = 0.0
+    update_s: float = 0.0
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the wall time of a block to one of the fields."""
+        began = time.perf_counter()
+        yield
+        setattr(self, name, getattr(self, name) + time.perf_counter() - began)
+
+    def means(self) -> dict[str, float | None]:
+        """The speed fields of a point; None where no time has passed.
+
+        Worked number: 500 tokens in 10 s, 6 in the rollout of which 1 is reward, 3 in the update: 50 tokens a
+        second, and shares of 0.5, 0.3, 0.1, and 0.1 waiting.
+        """
+        if self.whole_s <= 0.0:
+            return dict.fromkeys(("tokens_per_s", *(f"{name}_share" for name in _SHARES)))
+        seconds = {
+            "generation": self.generation_s - self.reward_s,
+            "update": self.update_s,
+            "reward": self.reward_s,
+            "waiting": self.whole_s - self.generation_s - self.update_s,
+        }
+        shares = {f"{name}_share": seconds[name] / self.whole_s for name in _SHARES}
+        return {"tokens_per_s": self.tokens / self.whole_s, **shares}
+
+
+_SHARES = ("generation", "update", "reward", "waiting")

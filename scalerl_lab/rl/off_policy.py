@@ -29,6 +29,10 @@ class Schedule(Protocol):
         """Share of the response limit that a batch must have reached before step ``step``."""
         ...
 
+    def rollouts_per_policy(self, cfg: Any) -> int:
+        """Batches that are generated together, and so share the trainer's old policy."""
+        ...
+
 
 class InFlight:
     """Generation never drains: max_lag batches are in flight across every update, with new weights each time.
@@ -52,6 +56,10 @@ class InFlight:
         """Equal parts, one before every step."""
         return 1 - Fraction(batch - step, cfg.max_lag + 1)
 
+    def rollouts_per_policy(self, cfg: Pipeline) -> int:
+        """One: every batch is written by many policies, and the trainer's old one is that of its own step."""
+        return 1
+
 
 class Alternate:
     """Generate k batches with one policy, then take k steps on them: lags 0 to k - 1.
@@ -72,6 +80,10 @@ class Alternate:
         """Whole completions."""
         return Fraction(1)
 
+    def rollouts_per_policy(self, cfg: PPOOffPolicy) -> int:
+        """k."""
+        return cfg.k
+
 
 class OneByOne(Alternate):
     """Generate one batch, train on it, repeat: every lag is 0.
@@ -87,6 +99,10 @@ class OneByOne(Alternate):
     def last_batch(self, cfg: Sync, step: int) -> int:  # type: ignore[override]
         """The one consumed."""
         return step
+
+    def rollouts_per_policy(self, cfg: Sync) -> int:  # type: ignore[override]
+        """One."""
+        return 1
 
 
 SCHEDULES: Mapping[str, Schedule] = MappingProxyType(

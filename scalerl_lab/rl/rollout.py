@@ -6,6 +6,7 @@ Shapes: P prompts, G generations of each, B = P * G rows, T tokens.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -129,11 +130,13 @@ class Rollout:
             decoding = replace(
                 decoding, certain_tokens=early.consecutive_tokens, certain_above=early.above_probability
             )
+        self.reward_s = 0.0
+        """Wall time in rewards so far, part of that in ``next_batch``."""
         self.sampler = TorchSampler(
             policy,
             decoding,
             recipe.numerics.generator_head,
-            rows_per_block=recipe.batch.prompts_per_step * self._generations,
+            rows_per_block=recipe.batch.prompts_per_rollout * self._generations,
             num_blocks=self._blocks,
             max_prompt_tokens=longest_prompt(tasks.train),
         )
@@ -157,7 +160,7 @@ class Rollout:
             if batch not in self._prompts and not self._begin(batch):
                 break
         if step not in self._prompts:
-            needed = self._recipe.batch.prompts_per_step
+            needed = self._recipe.batch.prompts_per_rollout
             return NoBatch(EndReason.NO_PROMPTS, f"the curriculum has fewer than {needed} prompts left")
         share_of = {batch: schedule.share(cfg, step, batch) for batch in self._prompts}
         targets = {
@@ -173,8 +176,8 @@ class Rollout:
         return self._verify(step)
 
     def _step_of(self, batch: int) -> int:
-        """The optimiser steps before the one that consumes a batch: what schedules by step go by."""
-        return batch
+        """The optimiser steps before the first that consumes a batch: what schedules by step go by."""
+        return batch * self._recipe.batch.steps_per_rollout
 
     def _most_new_tokens(self, batch: int) -> int:
         """Longest response of a batch, with its injected phrase."""
@@ -184,7 +187,7 @@ class Rollout:
 
     def _begin(self, batch: int) -> bool:
         """Draw prompts for a batch and put them in flight."""
-        chosen = self._curriculum.next_prompts(self._recipe.batch.prompts_per_step)
+        chosen = self._curriculum.next_prompts(self._recipe.batch.prompts_per_rollout)
         if chosen is None:
             return False
         self._start(batch, chosen, None, "budget")
@@ -269,7 +272,9 @@ class Rollout:
     def _verdicts(self, chosen: list[int], finished: Finished) -> torch.Tensor:
         """Raw rewards (B,) of the completions of some prompts, whose pass rates the curriculum notes."""
         problems = [self._tasks.train[each] for each in chosen for _ in range(self._generations)]
+        began = time.perf_counter()
         reward_B = rewards(self._tasks, problems, finished)
+        self.reward_s += time.perf_counter() - began
         passed_P = (reward_B.view(len(chosen), self._generations) >= 1.0).double().mean(1)
         for prompt, share in zip(chosen, passed_P.tolist(), strict=True):
             self._curriculum.record(prompt, share)

@@ -48,6 +48,12 @@ _POINT_METRICS = (
     "mismatch",
     "lag",
     "prompts_dropped",
+    "kl",
+    "tokens_per_s",
+    "generation_share",
+    "update_share",
+    "reward_share",
+    "waiting_share",
 )
 _MAX_PARAM, _MAX_TAG = 6000, 5000
 

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0004"
+HEAD = "0005"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -169,6 +169,12 @@ class PointTable(Table):
     mismatch: Mapped[float | None]
     lag: Mapped[float | None]
     prompts_dropped: Mapped[float | None]
+    kl: Mapped[float | None]
+    tokens_per_s: Mapped[float | None]
+    generation_share: Mapped[float | None]
+    update_share: Mapped[float | None]
+    reward_share: Mapped[float | None]
+    waiting_share: Mapped[float | None]
 
 
 class MeasurementTable(Table):

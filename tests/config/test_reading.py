@@ -264,9 +264,9 @@ def test_an_error_in_an_extended_recipe_names_the_file_it_stands_in() -> None:
     assert recipe_error("extends: base\n\nnumerics: {trainer_head: bf61}\nbatch: {prompt: 3}\n") == [
         "mine.yaml:3: numerics.trainer_head: must be one of 'fp32' or 'bf16', got 'bf61'; "
         "did you mean 'bf16'?",
-        "mine.yaml:4: batch.prompt: unknown key 'prompt'; allowed: prompts_per_step",
+        "mine.yaml:4: batch.prompt: unknown key 'prompt'; allowed: epochs, mini_batches, prompts_per_step",
         "base.yaml:3: loss.cap: unknown key 'cap'; allowed: ratio_cap, type",
-        "base.yaml:4: batch.prompts: unknown key 'prompts'; allowed: prompts_per_step; "
+        "base.yaml:4: batch.prompts: unknown key 'prompts'; allowed: epochs, mini_batches, prompts_per_step; "
         "did you mean 'prompts_per_step'?",
     ]
 

@@ -94,6 +94,18 @@ def test_runs_on_record_keep_their_identity() -> None:
         assert run_identity(recipe, 0, FlopsMeter(flops_per_gpu_hour=1e6)) == run_id
 
 
+def test_what_is_neutral_is_what_a_recipe_says_by_default() -> None:
+    """A recipe that is silent on a later field has its neutral value; those of one choice only, there."""
+    some = {"loss": {"type": "ppo_clip"}, "length_control": {"type": "penalty"}}
+    said = override(BASE, some).model_dump(mode="json")
+    for path, neutral in identity.NEUTRAL.items():
+        at = said
+        for part in path.split("."):
+            at = at[part]
+        assert at == neutral, path
+    assert not {"anchor", "kl", "reference", "dual_clip", "epochs"} & set(str(identity.without_neutral(said)))
+
+
 def test_identity_ignores_prose_and_keeps_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
     own = run_identity(BASE, 0, METER)
     prose = {"name": "other", "about": "words", "stands_in": {"laptop": "tiny"}}

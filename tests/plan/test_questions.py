@@ -80,7 +80,7 @@ def test_controls_come_first_then_every_arm_before_any_has_two() -> None:
         ({"x": {"set": {"loss": {"type": "gspo", "clip_lw": 1.0}}}}, "x.set.loss.clip_lw: unknown key"),
         (
             {"x": {"set": {"zero_variance": "kep"}}},
-            "must be one of 'drop' or 'keep', got 'kep'; did you mean",
+            "must be one of 'drop', 'keep' or 'refill', got 'kep'; did you mean",
         ),
         (
             {"x": {"set": {"zero_variance.type": "keep"}}},
@@ -257,7 +257,7 @@ def test_points_that_are_whole_choices_are_named_by_what_varies() -> None:
         ),
         (
             axis(GENERATIONS, values=[8], coupled=[{"path": "batch.x", "hold": "product"}]),
-            "question.coupled[0].path: batch.x: unknown key 'x'; allowed: prompts_per_step",
+            "question.coupled[0].path: batch.x: unknown key 'x'; allowed: epochs, mini_batches, prompts_per",
         ),
         (
             axis("optimizer.warmup_steps", values=[0], coupled=[{"path": PROMPTS, "hold": "product"}]),

@@ -19,9 +19,12 @@ from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
 from scalerl_lab.rl.curriculum import CURRICULA
 from scalerl_lab.rl.difficulty import DIFFICULTY_FILTERS
 from scalerl_lab.rl.filters import FILTERS
+from scalerl_lab.rl.kl import KL_ESTIMATORS
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS
 from scalerl_lab.rl.losses import LOSSES, token_loss
+from scalerl_lab.rl.mismatch import ANCHORS, MISMATCH_WEIGHTS
 from scalerl_lab.rl.off_policy import SCHEDULES
+from scalerl_lab.rl.reference import RESET_TRIGGERS
 from scalerl_lab.rl.rewards import LENGTH_REWARDS, TRUNCATIONS, WHENS
 
 LIMIT = 20
@@ -38,6 +41,9 @@ ADVANTAGE_CHOICES = choices(recipe.Advantage)
 LENGTH_CHOICES = choices(recipe.LengthControl)
 CURRICULUM_CHOICES = choices(recipe.Curriculum)
 OFF_POLICY_CHOICES = choices(recipe.OffPolicy)
+MISMATCH_CHOICES = choices(recipe.MismatchWeight)
+KL_CHOICES = get_args(recipe.KLLoss.model_fields["estimator"].annotation)
+TRIGGER_CHOICES = tuple(n for n in recipe.Reference.model_fields if n not in ("new_share", "reset_optimizer"))
 FILTER_CHOICES = get_args(Recipe.model_fields["zero_variance"].annotation)
 
 TABLES = {
@@ -52,6 +58,10 @@ TABLES = {
     "truncated": (TRUNCATIONS, choices(recipe.TruncatedCompletions)),
     "difficulty_filter": (DIFFICULTY_FILTERS, choices(recipe.DifficultyFilter)),
     "when": (WHENS, choices(stages.When)),
+    "anchor": (ANCHORS, get_args(recipe.Anchor)),
+    "mismatch_weight": (MISMATCH_WEIGHTS, MISMATCH_CHOICES),
+    "kl.estimator": (KL_ESTIMATORS, KL_CHOICES),
+    "reference": (RESET_TRIGGERS, TRIGGER_CHOICES),
 }
 
 

@@ -11,15 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scalerl_lab.config.recipe import BatchAdvantage, CentredAdvantage, GroupStdAdvantage
-from scalerl_lab.rl.advantages import ADVANTAGES, advantages
+from scalerl_lab.config.recipe import (
+    BatchAdvantage,
+    BatchRawAdvantage,
+    CentredAdvantage,
+    GroupStdAdvantage,
+    MagistralAdvantage,
+    ReinforcePPAdvantage,
+    ReinforcePPBaselineAdvantage,
+    RLOOAdvantage,
+)
+from scalerl_lab.rl.advantages import ADVANTAGES, advantages, of_one_step
 from tests.rl.batches import ADVANTAGE_CHOICES, floats
 
 EXACT = {
     "group_std": GroupStdAdvantage(eps=1e-300),
     "batch": BatchAdvantage(eps=1e-300),
     "none": CentredAdvantage(),
+    "rloo": RLOOAdvantage(),
+    "batch_raw": BatchRawAdvantage(eps=1e-300),
+    "reinforce_pp": ReinforcePPAdvantage(eps=1e-300),
+    "reinforce_pp_baseline": ReinforcePPBaselineAdvantage(eps=1e-300),
+    "magistral": MagistralAdvantage(eps=1e-300),
 }
+NO_BASELINE = {"reinforce_pp"}
+"""Rows without a group mean."""
 REWARDS = floats(1, -1, 1, -1, -1, -1)
 PROMPTS = torch.tensor([0, 0, 1, 1, 1, 1])
 
@@ -32,6 +48,14 @@ PROMPTS = torch.tensor([0, 0, 1, 1, 1, 1])
         # Mean square of the centred rewards: (2 + 3) / 6.
         ("batch", [1.0954451150, -1.0954451150, 1.6431676725, -0.5477225575, -0.5477225575, -0.5477225575]),
         ("none", [1.0, -1.0, 1.5, -0.5, -0.5, -0.5]),
+        ("rloo", [2.0, -2.0, 2.0, -2 / 3, -2 / 3, -2 / 3]),
+        # Rewards as they are: mean -1/3, sum of squares about it 2 (4/3)^2 + 4 (2/3)^2 = 16/3, over 5.
+        ("batch_raw", [0.968245837, -0.968245837, 1.452368755, -0.484122918, -0.484122918, -0.484122918]),
+        # The same deviation, about the batch's mean: (4/3, -2/3, ...) / sqrt(16/15).
+        ("reinforce_pp", [1.290994449, -0.645497224, 1.290994449, -0.645497224, -0.645497224, -0.645497224]),
+        # Centred rewards have sum of squares 2 + 3, over 5.
+        ("reinforce_pp_baseline", [1.0, -1.0, 1.5, -0.5, -0.5, -0.5]),
+        ("magistral", [1.0, -1.0, 1.5, -0.5, -0.5, -0.5]),
     ],
 )
 def test_two_prompts_by_hand(name: str, expected: list[float]) -> None:
@@ -68,7 +92,55 @@ def flat(groups: list[list[float]]) -> tuple[Tensor, Tensor, int]:
     return floats(*[r for group in groups for r in group]), torch.tensor(index), len(groups)
 
 
-@pytest.mark.parametrize("name", ADVANTAGES)
+@pytest.mark.parametrize("cls", [ReinforcePPAdvantage, ReinforcePPBaselineAdvantage])
+def test_reinforce_pp_by_token_and_by_sequence(
+    cls: type[ReinforcePPAdvantage | ReinforcePPBaselineAdvantage],
+) -> None:
+    """Rewards (1, -1) of one prompt, 1 and 3 tokens long."""
+    mask_BT = floats([1, 0, 0], [1, 1, 1])
+    one = torch.tensor([0, 0])
+    # Over tokens: mean (1 - 3) / 4, variance (1.5^2 + 3 * 0.5^2) / 3 = 1. Over completions: 0 and 2.
+    for weighting, expected in (("token", (1.5, -0.5)), ("sequence", (math.sqrt(0.5), -math.sqrt(0.5)))):
+        got = advantages(cls(weighting=weighting, eps=1e-300), floats(1, -1), one, 1, mask_BT)
+        torch.testing.assert_close(got, floats(*expected), rtol=1e-12, atol=0)
+
+
+def test_eps_of_whitening_is_added_to_the_variance() -> None:
+    got = advantages(MagistralAdvantage(eps=2.0), floats(1, -1), torch.tensor([0, 0]), 1)
+    torch.testing.assert_close(got, floats(0.5, -0.5), rtol=1e-12, atol=0)  # variance 2
+
+
+def test_a_kl_in_the_reward_is_taken_off_whole_or_from_each_token_on() -> None:
+    """Rewards (1, -1); penalties (0.1, 0.2) and (0.3): rewards become 0.7 and -1.3."""
+    penalty_BT, mask_BT = floats([0.1, 0.2], [0.3, 0.0]), floats([1, 1], [1, 0])
+    one = torch.tensor([0, 0])
+    got = advantages(CentredAdvantage(), floats(1, -1), one, 1, mask_BT, penalty_BT)
+    torch.testing.assert_close(got, floats(1.0, -1.0), rtol=1e-12, atol=0)
+    # Returns (0.7, 0.8) and (-1.3): mean 1/15, variance of the three 1.403333.
+    got = advantages(ReinforcePPAdvantage(eps=1e-300), floats(1, -1), one, 1, mask_BT, penalty_BT)
+    returns = np.array([0.7, 0.8, -1.3])
+    want = (returns - returns.mean()) / returns.std(ddof=1)
+    assert got[mask_BT > 0].tolist() == pytest.approx(want.tolist(), rel=1e-12)
+    # By sequence the scale is that of the whole rewards 0.7 and -1.3: mean -0.3, deviation sqrt(2).
+    cfg = ReinforcePPAdvantage(weighting="sequence", eps=1e-300)
+    got = advantages(cfg, floats(1, -1), one, 1, mask_BT, penalty_BT)
+    assert got[mask_BT > 0].tolist() == pytest.approx([x / math.sqrt(2) for x in (1.0, 1.1, -1.0)], rel=1e-12)
+
+
+def test_magistral_is_whitened_again_in_each_mini_batch() -> None:
+    """Two prompts of unlike spread: as one batch they share a scale, as two mini-batches each has its own."""
+    whole_B = advantages(EXACT["magistral"], floats(1, -1, 0.5, 0.25), torch.tensor([0, 0, 1, 1]), 2)
+    # Centred (1, -1, 0.125, -0.125): variance (2 + 0.03125) / 3.
+    assert whole_B[0].item() == pytest.approx(1 / math.sqrt(2.03125 / 3), rel=1e-12)
+    for rows in (slice(0, 2), slice(2, 4)):
+        part_BT = whole_B[rows, None].expand(-1, 3)
+        got = of_one_step(MagistralAdvantage(), part_BT)
+        want = floats(math.sqrt(0.5), -math.sqrt(0.5))[:, None].expand(-1, 3)
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
+        assert torch.equal(of_one_step(CentredAdvantage(), part_BT), part_BT)
+
+
+@pytest.mark.parametrize("name", sorted(ADVANTAGES.keys() - NO_BASELINE))
 @given(groups=rewards)
 def test_each_prompt_sums_to_zero(name: str, groups: list[list[float]]) -> None:
     reward_B, index_B, num = flat(groups)
@@ -83,7 +155,8 @@ def test_normalised_advantages_do_not_see_the_scale(
     groups: list[list[float]], scale: float, shift: float
 ) -> None:
     reward_B, index_B, num = flat([group for group in groups if len(set(group)) > 1] or [[1.0, -1.0]])
-    for name, factor in (("group_std", 1.0), ("batch", 1.0), ("none", scale)):
+    for name in EXACT:
+        factor = scale if name in ("none", "rloo") else 1.0
         before = advantages(EXACT[name], reward_B, index_B, num)
         after = advantages(EXACT[name], scale * reward_B + shift, index_B, num)
         torch.testing.assert_close(after, factor * before, rtol=1e-9, atol=1e-9)
@@ -99,6 +172,14 @@ def test_against_numpy(groups: list[list[float]]) -> None:
         "none": np.concatenate(centred),
         "batch": np.concatenate(centred) / spread,
         "group_std": np.concatenate([c / np.std(g, ddof=1) for c, g in zip(centred, groups, strict=True)]),
+        "rloo": np.concatenate(
+            [[r - (sum(g) - r) / (len(g) - 1) for r in g] for g in groups]  # the others' mean
+        ),
+        "batch_raw": np.concatenate(centred) / np.std(np.concatenate(groups), ddof=1),
+        "reinforce_pp": (np.concatenate(groups) - np.mean(np.concatenate(groups)))
+        / np.std(np.concatenate(groups), ddof=1),
+        "reinforce_pp_baseline": np.concatenate(centred) / np.std(np.concatenate(centred), ddof=1),
+        "magistral": np.concatenate(centred) / np.std(np.concatenate(centred), ddof=1),
     }
     assert expected.keys() == ADVANTAGES.keys()
     for name, want in expected.items():
@@ -124,7 +205,7 @@ def test_batch_shares_one_scale_where_group_std_does_not() -> None:
     assert ratio["group_std"][2].item() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ADVANTAGES)
+@pytest.mark.parametrize("name", sorted(ADVANTAGES.keys() - NO_BASELINE))
 def test_no_variance_no_advantage(name: str) -> None:
     """Equal rewards, and a prompt with one completion, give exactly 0 and never NaN."""
     got = advantages(

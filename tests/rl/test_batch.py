@@ -84,14 +84,14 @@ def test_drop_assembles_the_kept_prompts_alone() -> None:
     assert batch.prompt_index_B.tolist() == [0, 0, 1, 1]
     assert batch.tokens_BT.tolist() == FOUR.tokens_BT[[0, 1, 6, 7]].tolist()
     assert batch.gen_logp_BT.tolist() == FOUR.gen_logp_BT[[0, 1, 6, 7]].tolist()
-    assert batch.advantage_B.tolist() == [1.0, -1.0, -1.0, 1.0]
+    assert batch.advantage_BT[:, 0].tolist() == [1.0, -1.0, -1.0, 1.0]
     torch.testing.assert_close(batch.weight_BT.amax(dim=1), floats(1 / 8, 1 / 8, 1 / 40, 1 / 40))
 
 
 def loss_and_grad(batch: TrainBatch, rows: list[int]) -> tuple[Tensor, Tensor]:
     """REINFORCE with logp = a fixed function of the row of origin."""
     logp_BT = (-0.1 * (1 + torch.tensor(rows).double())[:, None]).expand(-1, LIMIT).clone().requires_grad_()
-    terms = token_loss(Reinforce(), logp_BT, batch.gen_logp_BT, batch.advantage_B, batch.response_mask_BT)
+    terms = token_loss(Reinforce(), logp_BT, batch.anchor_logp_BT, batch.advantage_BT, batch.response_mask_BT)
     total = (batch.weight_BT * terms.loss_BT).sum()
     (grad_BT,) = torch.autograd.grad(total, logp_BT)
     return total.detach(), grad_BT
@@ -122,7 +122,7 @@ def test_the_filter_sees_raw_rewards() -> None:
         recipe(length_control=LengthPenalty(window_fraction=0.5), zero_variance="keep"), both_right
     )
     assert kept is not None
-    assert kept.advantage_B.tolist() == [0.5, -0.5, 1.0, -1.0]
+    assert kept.advantage_BT[:, 0].tolist() == [0.5, -0.5, 1.0, -1.0]
 
 
 def test_batch_deviation_is_over_kept_prompts() -> None:
@@ -130,8 +130,8 @@ def test_batch_deviation_is_over_kept_prompts() -> None:
     keep = assemble(recipe(zero_variance="keep", advantage=BatchAdvantage(eps=1e-300)), FOUR)
     assert drop is not None
     assert keep is not None
-    assert drop.advantage_B.tolist() == [1.0, -1.0, -1.0, 1.0]
-    torch.testing.assert_close(keep.advantage_B[:2], floats(math.sqrt(2), -math.sqrt(2)))
+    assert drop.advantage_BT[:, 0].tolist() == [1.0, -1.0, -1.0, 1.0]
+    torch.testing.assert_close(keep.advantage_BT[:2, 0], floats(math.sqrt(2), -math.sqrt(2)))
 
 
 def test_nothing_kept_is_no_batch() -> None:
@@ -141,8 +141,8 @@ def test_nothing_kept_is_no_batch() -> None:
 def test_shapes_are_checked() -> None:
     batch = assemble(recipe(zero_variance="keep"), FOUR)
     assert batch is not None
-    with pytest.raises(ValueError, match=r"advantage_B has shape \(7,\), not \(8,\)"):
-        replace(batch, advantage_B=batch.advantage_B[:7])
+    with pytest.raises(ValueError, match=r"prompt_index_B has shape \(7,\), not \(8,\)"):
+        replace(batch, prompt_index_B=batch.prompt_index_B[:7])
     with pytest.raises(ValueError, match=r"weight_BT has shape \(8, 3\), not \(8, 20\)"):
         replace(batch, weight_BT=batch.weight_BT[:, :3])
 
@@ -156,9 +156,12 @@ def batch_of(rows: Rows, weight_BT: Tensor) -> TrainBatch:
         response_mask_BT=rows.mask_BT,
         gen_logp_BT=rows.gen_logp_BT,
         prompt_index_B=rows.prompt_index_B,
-        advantage_B=rows.advantage_B,
+        advantage_BT=rows.advantage_B[:, None].expand_as(rows.mask_BT),
         weight_BT=weight_BT,
         num_prompts=rows.num_prompts,
+        anchor_logp_BT=rows.gen_logp_BT,
+        mismatch_BT=torch.ones_like(rows.mask_BT),
+        limit=LIMIT,
         temperature=1.0,
     )
 
@@ -182,7 +185,9 @@ def test_micro_batches_add_up(loss: str, aggregation: str, num_micro: int) -> No
     for micro in micros:
         at_BT = micro.tokens_BT
         logp_BT = rows.logp_BT.flatten()[at_BT] + shift * direction_BT.flatten()[at_BT]
-        terms = token_loss(loss_cfg, logp_BT, micro.gen_logp_BT, micro.advantage_B, micro.response_mask_BT)
+        terms = token_loss(
+            loss_cfg, logp_BT, micro.anchor_logp_BT, micro.advantage_BT, micro.response_mask_BT
+        )
         part = (micro.weight_BT * terms.loss_BT).sum()
         part.backward()
         total += part.item()
@@ -203,8 +208,10 @@ def test_split_is_a_partition_in_order() -> None:
         "response_mask_BT",
         "gen_logp_BT",
         "prompt_index_B",
-        "advantage_B",
+        "advantage_BT",
         "weight_BT",
+        "anchor_logp_BT",
+        "mismatch_BT",
     ):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
 

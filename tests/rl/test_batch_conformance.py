@@ -18,6 +18,7 @@ from scalerl_lab.rl.difficulty import DIFFICULTY_FILTERS
 from scalerl_lab.rl.filters import FILTERS, kept_prompts
 from scalerl_lab.rl.lengths import LENGTH_CONTROLS, interruption_phrase, length_penalty, thinking_budgets
 from scalerl_lab.rl.losses import LOSSES, token_loss
+from scalerl_lab.rl.mismatch import MISMATCH_WEIGHTS, mismatch_weights
 from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of
 from scalerl_lab.rl.rewards import after_truncation, counted, holds, with_length_reward, with_loss
 from tests.rl.batches import LOSS_CHOICES, TABLES, floats, random_rows
@@ -59,7 +60,14 @@ def probe_aggregation(cfg: Any) -> Any:
 
 
 def probe_advantage(cfg: Any) -> Any:
-    return advantages(cfg, floats(1, -1, -1, 1, 1, -1), torch.tensor([0, 0, 0, 1, 1, 1]), 2).tolist()
+    mask_BT = (torch.arange(6)[None, :] < torch.tensor([6, 1, 2, 3, 4, 5])[:, None]).double()
+    index_B = torch.tensor([0, 0, 0, 1, 1, 1])
+    return advantages(cfg, floats(1, -1, -1, 1, 1, -1), index_B, 2, mask_BT).tolist()
+
+
+def probe_mismatch_weight(cfg: Any) -> Any:
+    rows = random_rows(seed=1, prompts=32, off=0.8)
+    return mismatch_weights(cfg, rows.logp_BT, rows.gen_logp_BT, rows.mask_BT).tolist()
 
 
 def probe_length_control(cfg: Any) -> Any:
@@ -122,6 +130,7 @@ PROBES: dict[str, Callable[[Any], Any]] = {
     "truncated": probe_truncated,
     "when": probe_when,
     "difficulty_filter": probe_difficulty_filter,
+    "mismatch_weight": probe_mismatch_weight,
 }
 
 CONFIGURED: dict[str, dict[str, Any]] = {"between": {"from_step": 10, "until_step": 20}}
@@ -132,8 +141,10 @@ def changed(cfg: Strict, field: str) -> Strict:
     """The choice with another allowed value of one field."""
     value = getattr(cfg, field)
     candidates: list[Any]
-    if isinstance(value, str):
-        candidates = [value + " more", *get_args(type(cfg).model_fields[field].annotation)]
+    if value is None:
+        candidates = [1.1]
+    elif isinstance(value, str):
+        candidates = [value + " more", "sequence", *get_args(type(cfg).model_fields[field].annotation)]
     elif isinstance(value, Strict):
         candidates = [{"type": "between", "until_step": 50}]
     elif isinstance(value, bool):
@@ -162,7 +173,8 @@ FIELDS = [
 
 def test_there_are_fields_and_every_choice_with_fields_is_probed() -> None:
     assert len(FIELDS) >= 13
-    assert TABLES.keys() - PROBES.keys() == {"zero_variance"}  # a bare word, no fields
+    # Bare words or values, no fields of their own.
+    assert TABLES.keys() - PROBES.keys() == {"zero_variance", "anchor", "kl.estimator", "reference"}
 
 
 @pytest.mark.parametrize(("choice", "name", "field"), FIELDS)
@@ -240,6 +252,22 @@ def test_advantages_order_completions_as_rewards_do(name: str) -> None:
     got = advantages(cfg, floats(0.2, 1, -1, -0.5), torch.zeros(4, dtype=torch.long), 1)
     assert got.argsort().tolist() == [2, 3, 0, 1]
     assert got.shape == (4,)
+
+
+@pytest.mark.parametrize("name", MISMATCH_WEIGHTS)
+@pytest.mark.parametrize("garbage", [float("nan"), float("inf")])
+def test_mismatch_weights_are_one_without_mismatch_and_blind_outside_the_mask(
+    name: str, garbage: float
+) -> None:
+    cfg = TABLES["mismatch_weight"][1][name]()
+    rows = random_rows(seed=6)
+    same = mismatch_weights(cfg, rows.logp_BT, rows.logp_BT, rows.mask_BT)
+    assert (same == 1).all()
+    gen_BT = rows.gen_logp_BT.masked_fill(rows.mask_BT == 0, garbage)
+    got = mismatch_weights(cfg, rows.logp_BT.clone().requires_grad_(), gen_BT, rows.mask_BT)
+    assert not got.requires_grad
+    assert torch.equal(got, mismatch_weights(cfg, rows.logp_BT, rows.gen_logp_BT, rows.mask_BT))
+    assert ((got >= 0) & got.isfinite()).all()
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -71,9 +71,9 @@ def test_chunks_cover_every_prompt_once(monkeypatch: pytest.MonkeyPatch) -> None
     seen: list[tuple[int, ...]] = []
     start = TorchSampler.start
 
-    def spy(self, block, prompts, generations, budget_B):  # type: ignore[no-untyped-def]
+    def spy(self, block, prompts, *rest, **more):  # type: ignore[no-untyped-def]
         seen.extend(prompts)
-        start(self, block, prompts, generations, budget_B)
+        start(self, block, prompts, *rest, **more)
 
     monkeypatch.setattr(TorchSampler, "start", spy)
     monkeypatch.setattr(evaluate, "_ROWS_AT_ONCE", 6)

@@ -67,6 +67,28 @@ def test_ppo_clip(ratio: float, advantage: float, loss: float, grad: float, clip
     assert got[2] is clipped
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "grad", "clipped"),
+    [
+        (2.0, -1.0, 2.0, 2.0, False),
+        (4.0, -1.0, 3.0, 0.0, True),  # bounded at 3, where plain PPO would lose 4
+        (4.0, -0.5, 1.5, 0.0, True),
+        (4.0, 1.0, -1.26, 0.0, True),  # a positive advantage has the upper bound as before
+        (0.5, -1.0, 0.8, 0.0, True),
+    ],
+)
+def test_dual_clip(ratio: float, advantage: float, loss: float, grad: float, clipped: bool) -> None:
+    got = one_token(PPOClip(clip_low=0.2, clip_high=0.26, dual_clip=3.0), ratio, advantage)
+    assert got[:2] == pytest.approx((loss, grad), rel=1e-12)
+    assert got[2] is clipped
+
+
+def test_advantages_may_differ_from_token_to_token() -> None:
+    logp_BT = floats([-1.0, -2.0]).requires_grad_()
+    terms = token_loss(Reinforce(), logp_BT, floats([-1.0, -2.0]), floats([0.5, 3.0]), floats([1.0, 1.0]))
+    assert terms.loss_BT.tolist() == [[0.5, 6.0]]
+
+
 @pytest.mark.parametrize(("ratio", "advantage"), [(1.0, 0.5), (8.0, 0.5), (0.01, 0.5)])
 def test_reinforce_ignores_the_ratio(ratio: float, advantage: float) -> None:
     assert one_token(Reinforce(), ratio, advantage) == (1.0, -0.5, False)

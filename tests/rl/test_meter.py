@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scalerl_lab.config.profile import FlopsMeter, WallMeter
 from scalerl_lab.config.recipe import LlamaModel
 from scalerl_lab.engines.policy import build_policy, matrix_params
-from scalerl_lab.rl.meter import Clock, ModelShape, gpu_hours
+from scalerl_lab.rl.meter import Clock, ModelShape, Pace, gpu_hours
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
 
@@ -56,3 +58,28 @@ def test_matrix_products_agree_with_torchs_counter() -> None:
 def test_hours(meter: FlopsMeter | WallMeter, flops: int, wall_s: float, devices: int, hours: float) -> None:
     assert gpu_hours(meter, flops, wall_s, devices) == hours
     assert Clock(meter, devices, flops, wall_s).gpu_hours == hours
+
+
+def test_pace_by_hand() -> None:
+    """500 tokens in 10 s: 6 in the rollout of which 1 is reward, 3 in the update, 1 in neither."""
+    pace = Pace(tokens=500, whole_s=10.0, generation_s=6.0, reward_s=1.0, update_s=3.0)
+    assert pace.means() == {
+        "tokens_per_s": 50.0,
+        "generation_share": 0.5,
+        "update_share": 0.3,
+        "reward_share": 0.1,
+        "waiting_share": 0.1,
+    }
+
+
+def test_no_time_no_pace() -> None:
+    assert set(Pace().means().values()) == {None}
+
+
+def test_blocks_are_timed_into_the_field_they_name() -> None:
+    pace = Pace()
+    for _ in range(2):
+        with pace.timed("update_s"):
+            time.sleep(0.01)
+    assert 0.02 <= pace.update_s < 2.0
+    assert pace.generation_s == 0.0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scalerl_lab.config.recipe import CosineBonus, CosineReward, Recipe, Reward, StopProperly
 from scalerl_lab.config.stages import Always, Between, Cycle
-from scalerl_lab.rl.batch import assemble
+from scalerl_lab.rl.batch import Completions, TrainBatch, assemble, mini_batches
 from scalerl_lab.rl.filters import judge
 from scalerl_lab.rl.rewards import after_truncation, holds, shaped_rewards, with_length_reward, worth
 from tests.rl.batches import floats
@@ -152,16 +152,22 @@ def test_a_masked_completion_trains_nothing_but_counts_where_asked() -> None:
     """Rewards (1, -1, 1) of one prompt, the last cut: means 1/3 or 0, and no row of it in the batch."""
     batch = completions([1, -1, 1], [4, 2, 20], [0, 0, 0])
     for in_statistics, expected in ((True, [2 / 3, -4 / 3]), (False, [1, -1])):
-        made = assemble(masked(in_statistics), batch)
+        made = trained(masked(in_statistics), batch)
         assert made is not None
         assert made.num_rows == 2
-        assert made.advantage_B.tolist() == pytest.approx(expected)
+        assert made.advantage_BT[:, 0].tolist() == pytest.approx(expected)
         # Token average: 6 tokens carry loss, whichever it is.
         assert made.weight_BT.unique().tolist() == pytest.approx([0, 1 / 6])
-    sample = assemble(masked(True, aggregation={"type": "sample"}), batch)
+    sample = trained(masked(True, aggregation={"type": "sample"}), batch)
     assert sample is not None
     # The masked completion is one of three, as in TRL's mean over completions.
     assert sample.weight_BT.amax(1).tolist() == pytest.approx([1 / 12, 1 / 6])
+
+
+def trained(recipe: Recipe, batch: Completions) -> TrainBatch | None:
+    """What the one step on a rollout consumes."""
+    whole = assemble(recipe, batch)
+    return None if whole is None else mini_batches(recipe, whole)[0]
 
 
 def masked(in_statistics: bool, **changes: Any) -> Recipe:
@@ -208,9 +214,9 @@ def test_prompts_in_another_order_and_more_padding_change_nothing(
         **{"length_control": {"type": "truncate"}} | changes,
     )
     raw, tokens = [1, -1, 1, 1, 1, 1, -1, 1, -1], [4, 20, 9, 3, 12, 20, 20, 7, 8]
-    whole = assemble(recipe, completions(raw, tokens, [0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    whole = trained(recipe, completions(raw, tokens, [0, 0, 0, 1, 1, 1, 2, 2, 2]))
     rows = [3 * prompt + row for prompt in order for row in (1, 2, 0)]
-    mixed = assemble(
+    mixed = trained(
         recipe,
         completions([raw[i] for i in rows], [tokens[i] for i in rows], [0, 0, 0, 1, 1, 1, 2, 2, 2], width=31),
     )
@@ -219,7 +225,7 @@ def test_prompts_in_another_order_and_more_padding_change_nothing(
     assert mixed.num_prompts == whole.num_prompts
 
     def seen(batch: Any) -> list[tuple[float, ...]]:
-        values = (batch.response_mask_BT.sum(1), batch.advantage_B, batch.weight_BT.sum(1))
+        values = (batch.response_mask_BT.sum(1), batch.advantage_BT[:, 0], batch.weight_BT.sum(1))
         return sorted(zip(*(each.tolist() for each in values), strict=True))
 
     for one, two in zip(seen(whole), seen(mixed), strict=True):

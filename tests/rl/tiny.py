@@ -125,8 +125,9 @@ def key_of(fact: Fact) -> tuple[object, ...]:
 
 
 def numbers_of(points: list[EvalPoint]) -> list[EvalPoint]:
-    """Points without the attempt and the time they were measured in."""
-    return [dataclasses.replace(point, trial=0, at=0.0) for point in points]
+    """Points without the attempt, the time they were measured in, and the speed of the machine."""
+    timed = ("tokens_per_s", "generation_share", "update_share", "reward_share", "waiting_share")
+    return [dataclasses.replace(p, trial=0, at=0.0, **dict.fromkeys(timed)) for p in points]
 
 
 _SHARED_CACHE = tempfile.TemporaryDirectory()
