@@ -12,7 +12,14 @@ from scalerl_lab.config.recipe import Recipe
 RESULTS_VERSION = 1
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
-NEUTRAL: dict[str, Any] = {}
+NEUTRAL: dict[str, Any] = {
+    "tasks.template": "{prompt}\n",
+    "tasks.answer_format": "boxed",
+    "tasks.partial_credit": False,
+    "tasks.heldout": None,
+    "tasks.downstream": {},
+    "tasks.weights": {},
+}
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 
 There they are left out, so that a run on record keeps its identity and is not trained anew.

@@ -6,6 +6,7 @@ Shapes: P prompts, K samples of each, B = P * K rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ import torch
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.engines.rows import Finished
 from scalerl_lab.engines.sampler import TorchSampler, Work
+from scalerl_lab.errors import ConfigError
 from scalerl_lab.rl.lengths import thinking_budgets
-from scalerl_lab.rl.rollout import decoding_of, longest_prompt, rewards
+from scalerl_lab.rl.rollout import decoding_of, longest_prompt
 from scalerl_lab.rl.streams import stream
 from scalerl_lab.tasks import TaskSet
 
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 FIRST_POINT_FACTOR = 4
 """The point at step 0 fixes R0 in every fit of the run, so it gets this many times the samples."""
 _ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPassRate:
+    """What one evaluation found of the prompts of one domain."""
+
+    domain: str
+    pass_rate: float
+    pass_rate_se: float
+    tolerant_pass_rate: float
+    """With the answer found wherever it stands: what is not gained here is a gain in format."""
+    tolerant_pass_rate_se: float
+    num_prompts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,8 @@ class Measurement:
     mean_tokens: float
     entropy: float
     work: Work
+    domains: tuple[DomainPassRate, ...] = ()
+    """One a domain, by name."""
 
 
 def sampling_error(pass_rate_P: torch.Tensor, samples: int) -> float:
@@ -60,6 +77,33 @@ def sampling_error(pass_rate_P: torch.Tensor, samples: int) -> float:
     return math.sqrt(float((rate_P * (1 - rate_P)).sum()) / (samples - 1)) / len(rate_P)
 
 
+def by_domain(
+    domains: Sequence[str], pass_rate_P: torch.Tensor, tolerant_P: torch.Tensor, samples: int
+) -> tuple[DomainPassRate, ...]:
+    """Means over the prompts of each domain, with the error that ``sampling_error`` gives for these prompts.
+
+    Args:
+        domains: domain of each prompt.
+        pass_rate_P, tolerant_P: share of samples that passed, strictly and tolerantly.
+        samples: K.
+    """
+    found = []
+    for domain in sorted(set(domains)):
+        chosen = torch.tensor([each == domain for each in domains])
+        strict, tolerant = pass_rate_P[chosen], tolerant_P[chosen]
+        found.append(
+            DomainPassRate(
+                domain,
+                float(strict.mean()),
+                sampling_error(strict, samples),
+                float(tolerant.mean()),
+                sampling_error(tolerant, samples),
+                len(strict),
+            )
+        )
+    return tuple(found)
+
+
 class Evaluator:
     """Measures a policy on the first held-out prompts, under the recipe's own length control."""
 
@@ -69,6 +113,11 @@ class Evaluator:
         self._policy = policy
         self._seed = seed
         self._problems = tasks.heldout[: recipe.evaluation.num_prompts]
+        if len(self._problems) < recipe.evaluation.num_prompts:
+            raise ConfigError(
+                f"evaluation.num_prompts ({recipe.evaluation.num_prompts}) exceeds the held-out prompts of "
+                f"tasks.type={recipe.tasks.type}, which are {len(tasks.heldout)}; lower it, or hold out more"
+            )
         self._sampler: TorchSampler | None = None
         self._sampler_shape = (0, 0)
 
@@ -80,6 +129,7 @@ class Evaluator:
         at_once = math.ceil(len(self._problems) / num_parts)
         noise = stream(self._seed, "evaluate", step)
         passed: list[torch.Tensor] = []
+        tolerant: list[torch.Tensor] = []
         truncated = tokens = 0
         entropy = 0.0
         work = Work()
@@ -87,8 +137,14 @@ class Evaluator:
             problems = self._problems[first : first + at_once]
             sampler = self._sampler_for(len(problems) * samples, samples)
             finished = self._sample(sampler, [p.prompt for p in problems], samples, noise, step)
-            reward_B = rewards(self._tasks, [p for p in problems for _ in range(samples)], finished)
-            passed.append((reward_B.view(len(problems), samples) > 0).double().mean(1))
+            verdicts = self._tasks.verdicts(
+                [p for p in problems for _ in range(samples)], finished.responses()
+            )
+            for shares, full in (
+                (passed, [each.passed for each in verdicts]),
+                (tolerant, [each.tolerant >= 1.0 for each in verdicts]),
+            ):
+                shares.append(torch.tensor(full).view(len(problems), samples).double().mean(1))
             truncated += int(finished.truncated_B.sum())
             tokens += int(finished.mask_BT.sum())
             entropy += float(finished.entropy_BT.double().sum())
@@ -105,6 +161,7 @@ class Evaluator:
             mean_tokens=tokens / num_samples,
             entropy=entropy / max(tokens, 1),
             work=work,
+            domains=by_domain([p.domain for p in self._problems], pass_rate_P, torch.cat(tolerant), samples),
         )
 
     def _sample(

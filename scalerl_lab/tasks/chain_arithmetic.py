@@ -10,7 +10,8 @@ Shapes: N problems, K steps (padded to max_steps), L prompt tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from scalerl_lab.config.recipe import ChainArithmetic, Demonstrations
 from scalerl_lab.errors import ConfigError
-from scalerl_lab.tasks.problem import Demonstration, Problem
+from scalerl_lab.tasks.problem import Demonstration, Problem, Verdict
 from scalerl_lab.tasks.tokenizer import Tokenizer
 
 Ints = npt.NDArray[np.int64]
@@ -62,6 +63,8 @@ class ChainArithmeticTasks:
         ConfigError: the family has fewer distinct prompts than were asked for.
     """
 
+    downstream: Mapping[str, tuple[Problem, ...]] = MappingProxyType({})
+
     def __init__(self, config: ChainArithmetic) -> None:
         self._config = config
         self._moves = tuple((op, v) for op in config.operations for v in _operands(op, config.modulus))
@@ -88,6 +91,15 @@ class ChainArithmeticTasks:
             return False
         last = len(tokens) - 1 - tokens[::-1].index(self.tokenizer.marker_id)
         return tuple(tokens[last + 1 :]) == problem.answer
+
+    def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:
+        """``verify`` row by row; tolerantly, the last value written is the answer, marker or not."""
+        found = []
+        for problem, response in zip(problems, responses, strict=True):
+            right = self.verify(problem, response)
+            values = [t for t in response if self._first_value <= t < self._first_move]
+            found.append(Verdict(float(right), float(right or tuple(values[-1:]) == problem.answer)))
+        return found
 
     def demonstrations(self, warm_start: Demonstrations, num: int) -> list[Demonstration]:
         """Demonstrations on the train side, each of whose facts is right with a probability of its own.
