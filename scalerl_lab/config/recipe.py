@@ -108,7 +108,7 @@ class PromptFiles(_Text):
     downstream: dict[Name, str] = Field(default_factory=dict)
     """Further sets that are only measured: name -> file."""
     weights: dict[Name, PositiveFloat] = Field(default_factory=dict)
-    """Shares of the files' domains in training and held-out set, as in a mixture; without any, as they come."""
+    """Shares of the files' domains in train and held-out set, as in a mixture; without any, as they come."""
     seed: int = 0
 
 
@@ -153,7 +153,7 @@ class Mixture(Strict):
         closed = [part.tasks for part in self.parts if isinstance(part.tasks, ChainArithmetic)]
         if len(closed) > 1:
             raise ValueError(
-                f"at most one part may be chain_arithmetic, got {len(closed)}: each has a vocabulary of its own"
+                f"at most one part may be chain_arithmetic, got {len(closed)}: each has its own vocabulary"
             )
         return self
 
@@ -488,14 +488,15 @@ class Recipe(Strict):
         if isinstance(self.model, CheckpointModel):
             if isinstance(self.warm_start, Demonstrations):
                 raise ValueError(
-                    "warm_start.type=demonstrations teaches a model.type=llama from nothing; a checkpoint has "
-                    "had its supervised start"
+                    "warm_start.type=demonstrations teaches a model.type=llama from nothing; a checkpoint "
+                    "has had its supervised start"
                 )
             if isinstance(self.tasks, Mixture) and any(
                 isinstance(part.tasks, ChainArithmetic) for part in self.tasks.parts
             ):
                 raise ValueError(
-                    "tasks.parts has chain_arithmetic, whose vocabulary of whole words only model.type=llama knows"
+                    "tasks.parts has chain_arithmetic, whose vocabulary of whole words only "
+                    "model.type=llama knows"
                 )
         return self
 

@@ -3,10 +3,10 @@
 Files: ``problem`` what every family offers; ``tokenizer`` words, bytes, or a checkpoint's own.
 Families: ``chain_arithmetic`` chains of signed operations modulo a small prime; ``text_tasks`` rows of data
 files and puzzles of reasoning-gym; ``mixture`` several in one run.
-Text: ``item`` the fields of a row; ``data_files`` reading and checking them; ``answers`` where a response puts
-its answer; ``verifiers`` one function and one row a domain, over ``text_answers``, ``instructions``,
-``math_checks`` and ``gym_calls``; ``gym_audit`` which generators of reasoning-gym can be trusted; ``workers`` and
-``worker`` checks in processes that can be killed.
+Text: ``item`` the fields of a row; ``data_files`` reading and checking them; ``answers`` where a response
+puts its answer; ``verifiers`` one function and one row a domain, over ``text_answers``, ``instructions``,
+``math_checks`` and ``gym_calls``; ``gym_audit`` which generators of reasoning-gym can be trusted;
+``workers`` and ``worker`` checks in processes that can be killed.
 
 To add a family: a model in ``config.recipe`` joined to its ``Tasks`` union, a class with the shape of
 ``TaskSet`` here, and one row in ``TASKS``. To add a domain of text: see ``verifiers``. A prompt's split is a

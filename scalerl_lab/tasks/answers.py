@@ -56,7 +56,7 @@ def marker(text: str) -> str | None:
 FORMATS: Mapping[str, Callable[[str], str | None]] = MappingProxyType(
     {"boxed": boxed, "answer_tag": answer_tag, "marker": marker}
 )
-"""``answer_format`` of a recipe -> text after thinking -> the answer, or None where the format is not kept."""
+"""``answer_format`` of a recipe -> text after thinking -> the answer, or None if the format is not kept."""
 
 WRITTEN: Mapping[str, str] = MappingProxyType(
     {"boxed": "\\boxed{%s}", "answer_tag": "<answer>%s</answer>", "marker": "# %s"}

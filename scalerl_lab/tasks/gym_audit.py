@@ -88,6 +88,12 @@ class Audited:
             return "excluded"
         return "all_or_nothing" if self.generator in ALL_OR_NOTHING else "ok"
 
+    @property
+    def worse_than_listed(self) -> bool:
+        """Whether the lists trust it more than this audit does."""
+        order = ("ok", "all_or_nothing", "excluded")
+        return order.index(self.verdict) > order.index(self.listed)
+
 
 def generators() -> list[str]:
     """All generators of the installed reasoning-gym."""
@@ -98,7 +104,7 @@ def generators() -> list[str]:
 
 
 def audit(
-    names: Sequence[str], *, items: int = 5, seed: int = 0, done: Callable[[], None] = lambda: None
+    names: Sequence[str], *, items: int = 5, seed: int = 0, done: Callable[[int, int], None] | None = None
 ) -> list[Audited]:
     """Audit generators one by one, in their order.
 
@@ -106,12 +112,13 @@ def audit(
         names: generators.
         items: drawn of each.
         seed: of the draws.
-        done: called after each generator.
+        done: called with the number audited and of all.
     """
     found = []
     for name in names:
         found.append(_audited(name, items, seed))
-        done()
+        if done is not None:
+            done(len(found), len(names))
     return found
 
 

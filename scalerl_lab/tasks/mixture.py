@@ -41,8 +41,8 @@ class MixtureTasks:
             for problem in (*part.train, *part.heldout, *(p for s in part.downstream.values() for p in s)):
                 if self._part_of.setdefault(problem.prompt, number) != number:
                     raise DataError(
-                        f"tasks.parts: parts {self._part_of[problem.prompt] + 1} and {number + 1} share the prompt "
-                        f"{_shown(problem, tokenizer)!r}; take it out of one"
+                        f"tasks.parts: parts {self._part_of[problem.prompt] + 1} and {number + 1} share "
+                        f"the prompt {_shown(problem, tokenizer)!r}; take it out of one"
                     )
 
     def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:

@@ -52,12 +52,25 @@ class Demonstration:
 class TaskSet(Protocol):
     """Problems of one family or a mixture: train, held-out, downstream, and how completions are verified."""
 
-    tokenizer: Vocabulary
-    train: tuple[Problem, ...]
-    heldout: tuple[Problem, ...]
-    """Any first part of it has the domains in the shares of the whole."""
-    downstream: Mapping[str, tuple[Problem, ...]]
-    """Further sets that are only measured, by name."""
+    @property
+    def tokenizer(self) -> Vocabulary:
+        """Of prompts and responses."""
+        ...
+
+    @property
+    def train(self) -> tuple[Problem, ...]:
+        """What the curriculum draws from."""
+        ...
+
+    @property
+    def heldout(self) -> tuple[Problem, ...]:
+        """What is measured at every evaluation; any first part has the domains in the shares of the whole."""
+        ...
+
+    @property
+    def downstream(self) -> Mapping[str, tuple[Problem, ...]]:
+        """Further sets that are only measured, by name."""
+        ...
 
     def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:
         """One verdict a row; ``problems`` has one entry a response. Never raises for what a model wrote."""

@@ -17,14 +17,14 @@ _CONSTANTS = frozenset({"pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "
 
 
 def plain(text: str) -> str:
-    """One spelling: NFKC, LaTeX text commands and dollars taken off, lower case, single blanks, no full stop."""
+    """One spelling: NFKC, without LaTeX text commands, dollars and full stop, lower case, single blanks."""
     shown = _COMMAND.sub(r"\1", unicodedata.normalize("NFKC", text))
     shown = shown.replace("\\ ", " ").replace("\\,", " ").replace("$", "").replace("\u2212", "-")
     return " ".join(shown.casefold().split()).strip(" .")
 
 
 def is_text(gold: str) -> bool:
-    """Whether a gold answer is words and not mathematics: a word of two letters, no sign, digit or command."""
+    """Whether a gold answer is words, not mathematics: a word of two letters, no sign, digit, command."""
     shown = plain(gold)
     words = _WORD.findall(shown)
     return (
@@ -63,7 +63,7 @@ def quantity(text: str) -> tuple[Fraction, str] | None:
             return None
         value, rest = value / int(over.group(1)), rest[over.end() :]
     unit = rest.strip()
-    return None if unit[:1].isdigit() or unit[:1] in ".,+-" and unit else (value, _unit(unit))
+    return None if unit[:1].isdigit() or unit[:1] in tuple(".,+-") else (value, _unit(unit))
 
 
 def _unit(text: str) -> str:

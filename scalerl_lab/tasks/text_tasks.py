@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from scalerl_lab.config.problems import nearest
 from scalerl_lab.config.reading import data_file
 from scalerl_lab.config.recipe import Demonstrations, PromptFiles, ReasoningGym
-from scalerl_lab.errors import ConfigError, DataError, NotSupported
+from scalerl_lab.errors import ConfigError, DataError, NotFound, NotSupported
 from scalerl_lab.tasks.answers import WRITTEN
 from scalerl_lab.tasks.data_files import normalised, read_items, refuse_overlap
 from scalerl_lab.tasks.gym_audit import EXCLUDED, generators
@@ -55,8 +56,7 @@ class TextTasks:
         named = {f"downstream.{name}": items for name, items in downstream.items()}
         refuse_overlap({"train": train, "heldout": heldout, **named})
         everything = [*train, *heldout, *(item for items in downstream.values() for item in items)]
-        _require_verifiers(everything)
-        _require_readable_gold(everything)
+        require_verifiable(everything)
         self.train = self._problems(train)
         self.heldout = self._problems(heldout)
         self.downstream = {name: self._problems(items) for name, items in downstream.items()}
@@ -130,23 +130,40 @@ class TextTasks:
 _PACKAGES = {"math": "math_verify", "stem": "math_verify"}
 
 
+def require_verifiable(items: Sequence[Item]) -> None:
+    """Refuse items of which no response could be judged.
+
+    Raises:
+        NotSupported: a domain has no verifier here, its package is not installed, or a generator is excluded.
+        DataError: a gold answer of mathematics cannot be read.
+    """
+    _require_verifiers(items)
+    _require_readable_gold(items)
+
+
 def _require_verifiers(items: Sequence[Item]) -> None:
     first = {item.domain: item for item in reversed(items)}
     for domain, item in first.items():
         if domain not in VERIFIERS:
             raise NotSupported(
-                f"{item.place}: domain {domain} has no verifier in this version; allowed: {', '.join(VERIFIERS)}"
+                f"{item.place}: domain {domain} has no verifier in this version; "
+                f"allowed: {', '.join(VERIFIERS)}"
             )
-        _require_package(_PACKAGES.get(domain, ""), f"domain {domain}")
+        require_package(_PACKAGES.get(domain, ""), f"domain {domain}")
     for item in items:
         generator = item.metadata.get("source_dataset")
         if item.domain == "logic" and generator is not None:
-            _require_package("reasoning_gym", f"{item.place}: metadata.source_dataset")
+            require_package("reasoning_gym", f"{item.place}: metadata.source_dataset")
             if why := EXCLUDED.get(str(generator)):
                 raise NotSupported(f"{item.place}: reasoning-gym's {generator} is excluded: {why}")
 
 
-def _require_package(package: str, what: str) -> None:
+def require_package(package: str, what: str) -> None:
+    """Refuse what needs a package that is not installed.
+
+    Raises:
+        NotSupported: with the command that installs it.
+    """
     if package and importlib.util.find_spec(package) is None:
         raise NotSupported(f"{what} needs the package {package}: pip install 'scalerl-lab[tasks]'")
 
@@ -187,7 +204,7 @@ def prompt_file_tasks(config: PromptFiles, tokenizer: Vocabulary) -> TextTasks:
 
 
 def _held_out(items: list[Item], config: PromptFiles) -> tuple[list[Item], list[Item]]:
-    """Items whose prompts come first in the order of a hash: it does not depend on their order in the file."""
+    """Items whose prompts come first in the order of a hash, whatever their order in the file."""
     key_of = {item.id: normalised(item.text) for item in items}
 
     def place(key: str) -> str:
@@ -241,11 +258,9 @@ def reasoning_gym_tasks(config: ReasoningGym, tokenizer: Vocabulary) -> TextTask
         NotSupported: the package is not installed, or a generator is excluded.
         ConfigError: a generator does not exist, refuses its options, or has too few distinct puzzles.
     """
-    _require_package("reasoning_gym", "tasks.type=reasoning_gym")
-    known = generators()
+    require_package("reasoning_gym", "tasks.type=reasoning_gym")
+    require_generators(tuple(config.generators), generators())
     for name in config.generators:
-        if name not in known:
-            raise ConfigError(f"tasks.generators: no generator {name!r}; allowed: {', '.join(known)}")
         if why := EXCLUDED.get(name):
             raise NotSupported(f"tasks.generators: {name} is excluded: {why} (lab tasks audit {name})")
     sides: list[list[list[Item]]] = [[], []]
@@ -256,6 +271,19 @@ def reasoning_gym_tasks(config: ReasoningGym, tokenizer: Vocabulary) -> TextTask
         sides[1].append(heldout)
     train, heldout = (in_shares(groups, [1.0] * share) for groups in sides)
     return TextTasks(config, tokenizer, train[: config.num_train], heldout[: config.num_heldout], {})
+
+
+def require_generators(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse names that reasoning-gym has no generator of.
+
+    Raises:
+        NotFound: with the nearest name.
+    """
+    for name in names:
+        if name not in known:
+            raise NotFound(
+                f"reasoning-gym has no generator {name!r}{nearest(name, known)}; allowed: {', '.join(known)}"
+            )
 
 
 def _drawn(

@@ -3,8 +3,8 @@
 Each takes the rows of its domain and gives a verdict a row. None of them raises for what a model wrote, and
 all are bounded in time: what may hang runs in ``workers``.
 
-To add a domain: its name in ``item.DOMAINS``, the fields it needs in ``data_files``, a function here, and a row
-in ``VERIFIERS``.
+To add a domain: its name in ``item.DOMAINS``, the fields it needs in ``data_files``, a function here, and a
+row in ``VERIFIERS``.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _same(gold: str, answer: str) -> bool:
 
 
 def instructions(rows: Sequence[Row]) -> list[Verdict]:
-    """Share of the constraints followed by what comes after the thinking; tolerantly in IFEval's loose forms."""
+    """Share of constraints followed by what comes after the thinking; tolerantly in IFEval's loose forms."""
     verdicts = []
     for row in rows:
         text = after_thinking(row.response)

@@ -26,7 +26,7 @@ from typing import Any
 LIMIT_S = 3.0
 """Processor seconds of one check; an ordinary one takes a few milliseconds."""
 WALL_FACTOR = 10.0
-"""A worker that has not replied after this many times its limit is killed: it waits, or the machine is full."""
+"""A worker without a reply after this many times its limit is killed: it waits, or the machine is full."""
 _START_S = 30.0
 """Added to the wall clock of a worker's first reply, for its imports."""
 RECYCLE_AFTER = 5000
