@@ -15,7 +15,7 @@ _LATE_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _SAID = re.compile(
     r"(?:final\s+answer|answer|result)\s*(?:is|=|:)\s*:?\s*(.+?)(?=\.\s|\.$|\n|$)", re.IGNORECASE
 )
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?[^\d\n.!?;,]*")
 _TAIL = 2000
 """Characters at the end of a response in which the tolerant reading looks."""
 
@@ -71,7 +71,8 @@ def strict_answer(response: str, answer_format: str) -> str | None:
 
 
 def tolerant_answers(response: str) -> list[str]:
-    """Where the answer stands: the best explicit place; without one, the last line and the last number.
+    """Where the answer stands: the best explicit place; without one, the last line and the last number
+    with what follows it.
 
     Explicit are any of the formats, an unclosed tag, and what follows "the answer is". Only one of them is
     taken at its word: to try them all would pay for hedging.
@@ -84,7 +85,7 @@ def tolerant_answers(response: str) -> list[str]:
         if place and (bare := _bare(place)):
             return [bare]
     last_line = next((line for line in reversed(text.splitlines()) if line.strip()), "")
-    places = [_bare(last_line), *_NUMBER.findall(text)[-1:]]
+    places = [_bare(last_line), *map(_bare, _NUMBER.findall(text)[-1:])]
     return list(dict.fromkeys(place for place in places if place))
 
 

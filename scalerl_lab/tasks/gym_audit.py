@@ -44,6 +44,9 @@ JUNK = (
 )
 """What no scorer should pay for. A short one may be right by chance, so those equal to the gold answer,
 and scores of 1 for yes-or-no questions, are told apart by ``_rightly_paid``."""
+PADDED = ("%s and more", "perhaps %s", "%s0")
+"""An answer with something else around it: a part of a score for it would pay for hedging. A full score
+is let pass, as of a scorer that looks for the answer."""
 JUNK_SCORE = 0.0
 """The most that junk may score on average over items without a threshold."""
 DRAW_LIMIT_S = 60.0
@@ -62,7 +65,7 @@ class Audited:
     oracle_score: float | None
     """The lowest score of its own answers; absent where none could be drawn or scored."""
     junk_score: float
-    """The highest score of junk, chance hits left out."""
+    """The highest score of junk, chance hits left out, and the highest part for a padded answer."""
     junk_full: float
     """Share of junk answers with a full score, chance hits left out."""
     errors: int
@@ -135,6 +138,8 @@ def _audited(name: str, num: int, seed: int) -> Audited:
         for (entry, text), reply in zip(junk, replies, strict=True)
     ]
     lowest = min(map(_paid, oracle))
+    padded = shared().run([_score(name, e, text % e["answer"]) for e in entries for text in PADDED])
+    hedged = [score for score in map(_paid, padded) if score < 1.0]
     errors = sum(bool(reply.error) for reply in replies)
     full = sum(score >= 1.0 for score in unjust) / len(unjust)
     slowest = max(reply.cpu_s for reply in (*oracle, *replies))
@@ -155,7 +160,7 @@ def _audited(name: str, num: int, seed: int) -> Audited:
     elif slowest > SLOW_SCORE_S:
         why = f"a score takes {slowest:.2f} s"
     return Audited(
-        name, num, None if failed else lowest, max(unjust), full, errors, drawn.cpu_s / num, slowest, why
+        name, num, None if failed else lowest, max(unjust + hedged), full, errors, drawn.cpu_s / num, slowest, why
     )
 
 

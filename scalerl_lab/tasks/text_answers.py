@@ -12,6 +12,7 @@ _MOST_DIGITS = 60
 _NUMBER = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?")
 _POWER = re.compile(r"(?:e|\s*(?:x|\*|\\times|\\cdot)\s*10\s*\^?\s*)\{?([+-]?\d{1,3})\}?", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_UNIT_STARTS = re.compile(r"[^\W\d_]|[%\u00b0/$\u20ac\u00a3]|\\[a-z%]")
 _COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
 _CONSTANTS = frozenset({"pi", "sqrt", "sin", "cos", "tan", "log", "ln", "exp", "inf", "oo"})
 
@@ -63,7 +64,7 @@ def quantity(text: str) -> tuple[Fraction, str] | None:
             return None
         value, rest = value / int(over.group(1)), rest[over.end() :]
     unit = rest.strip()
-    return None if unit[:1].isdigit() or unit[:1] in tuple(".,+-") else (value, _unit(unit))
+    return (value, _unit(unit)) if not unit or _UNIT_STARTS.match(unit) else None
 
 
 def _unit(text: str) -> str:

@@ -105,7 +105,9 @@ STEM: list[tuple[str, str, float, float]] = [
     boxed("E = mc^2", "E = m c^3", False),
     ("mitochondria", "The answer is: mitochondria.", 0.0, 1.0),
     ("mitochondria", "It could be the mitochondria or the nucleus", 0.0, 0.0),
-    ("5 km", "That makes 5 km", 0.0, 0.0),
+    ("5 km", "That makes 5 km", 0.0, 1.0),
+    ("5 km", "That makes 5 m, then", 0.0, 0.0),
+    ("5 km", "That makes about 5.", 0.0, 1.0),
     ("5 km", "Result: 5 km", 0.0, 1.0),
     ("5 km", "", 0.0, 0.0),
 ]
