@@ -15,11 +15,38 @@ from typing import Any
 from scalerl_lab.tasks.text_answers import number
 from scalerl_lab.tasks.workers import Call, Reply, shared
 
-EXCLUDED: Mapping[str, str] = MappingProxyType({})
+EXCLUDED: Mapping[str, str] = MappingProxyType(
+    {
+        "arc_agi": "its own answer, stored as JSON, scores 0.05",
+        "boxnet": "its own answer scores 0",
+        "calendar_arithmetic": "its scorer raises on junk (a long number)",
+        "coin_flip": "junk has a full score, and its scorer raises on junk",
+        "game_of_life": "its scorer raises on junk",
+        "game_of_life_halting": "junk has a full score",
+        "graph_color": "its own answer scores 0",
+        "knight_swap": "an item takes a second to draw",
+        "prime_factorization": "its scorer raises on junk",
+        "propositional_logic": "its own answer scores 0",
+        "rearc": "its own answer, stored as JSON, scores 0.05",
+        "rubiks_cube": "its own answer scores 0",
+        "rush_hour": "its own answer scores 0",
+        "time_intervals": "its scorer raises on junk (a long number)",
+    }
+)
 """Generator -> why no recipe may use it."""
 
-ALL_OR_NOTHING: frozenset[str] = frozenset()
-"""Generators whose scorer gives parts of a score for junk: in them only a full score counts."""
+PARTS_COUNT = frozenset(
+    {
+        *("ab", "binary_matrix", "bitwise_arithmetic", "circuit_logic", "decimal_arithmetic"),
+        *("decimal_chain_sum", "dice", "family_relationships", "intermediate_integration", "kakurasu"),
+        *("knights_knaves", "n_queens", "needle_haystack", "number_format", "number_sorting"),
+        *("palindrome_partitioning", "path_star", "polynomial_multiplication", "self_reference"),
+        *("shortest_path", "simple_integration", "sokoban", "spiral_matrix", "string_insertion", "survo"),
+        *("word_ladder", "zebra_puzzles"),
+    }
+)
+"""Generators whose scorer gives nothing for junk and no part for a padded answer, so that parts of a score
+are of worth. In all others only a full score counts."""
 
 JUNK = (
     "",
@@ -89,7 +116,7 @@ class Audited:
         """The verdict that the lists in the code have for it."""
         if self.generator in EXCLUDED:
             return "excluded"
-        return "all_or_nothing" if self.generator in ALL_OR_NOTHING else "ok"
+        return "ok" if self.generator in PARTS_COUNT else "all_or_nothing"
 
     @property
     def worse_than_listed(self) -> bool:
@@ -160,7 +187,15 @@ def _audited(name: str, num: int, seed: int) -> Audited:
     elif slowest > SLOW_SCORE_S:
         why = f"a score takes {slowest:.2f} s"
     return Audited(
-        name, num, None if failed else lowest, max(unjust + hedged), full, errors, drawn.cpu_s / num, slowest, why
+        name,
+        num,
+        None if failed else lowest,
+        max(unjust + hedged),
+        full,
+        errors,
+        drawn.cpu_s / num,
+        slowest,
+        why,
     )
 
 

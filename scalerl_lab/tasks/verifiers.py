@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from scalerl_lab.tasks.answers import after_thinking, strict_answer, tolerant_answers
-from scalerl_lab.tasks.gym_audit import ALL_OR_NOTHING
+from scalerl_lab.tasks.gym_audit import PARTS_COUNT
 from scalerl_lab.tasks.instructions import loosely_followed, share_followed
 from scalerl_lab.tasks.item import LETTERS, Item
 from scalerl_lab.tasks.problem import Verdict
@@ -171,7 +171,8 @@ def _same_quantity(gold: tuple[Any, str], answer: str, rel_tolerance: float, len
 def logic(rows: Sequence[Row]) -> list[Verdict]:
     """The score of reasoning-gym's own scorer, or equality as text or number for other puzzles.
 
-    Generators in ``gym_audit.ALL_OR_NOTHING`` give parts of a score for junk: there only a full score counts.
+    Most generators give parts of a score for junk or padding: only for those in ``gym_audit.PARTS_COUNT``
+    does less than a full score count.
     """
     scored: dict[tuple[int, str], float] = {}
     by_gym = [(row, a) for row, a in _answers(rows) if "source_dataset" in row.item.metadata]
@@ -184,8 +185,8 @@ def logic(rows: Sequence[Row]) -> list[Verdict]:
         ]
         for (key, item), reply in zip(asked.items(), shared().run(calls), strict=True):
             score = float(reply.value or 0.0)
-            whole = item.metadata["source_dataset"] in ALL_OR_NOTHING
-            scored[key] = float(score >= 1.0) if whole else score
+            parts_count = item.metadata["source_dataset"] in PARTS_COUNT
+            scored[key] = score if parts_count else float(score >= 1.0)
 
     def worth(row: Row, answer: str) -> float:
         if "source_dataset" in row.item.metadata:

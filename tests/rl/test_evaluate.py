@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.engines.sampler import TorchSampler
+from scalerl_lab.errors import ConfigError
 from scalerl_lab.rl import evaluate
-from scalerl_lab.rl.evaluate import Evaluator, sampling_error
+from scalerl_lab.rl.evaluate import DomainPassRate, Evaluator, by_domain, sampling_error
 from scalerl_lab.rl.warm_start import start_policy
 from scalerl_lab.tasks import build_tasks
 from tests.rl.tiny import tiny_recipe
@@ -96,3 +97,46 @@ def test_interruption_applies_in_evaluation(tmp_path: Path) -> None:
     assert found["interruption"].truncation_rate < 0.1
     assert found["interruption"].mean_tokens < found["truncate"].mean_tokens <= 10
     assert 0.0 < found["truncate"].entropy < math.log(8)
+
+
+def test_means_of_each_domain_by_hand() -> None:
+    strict, tolerant = torch.tensor([0.25, 1.0, 0.5]), torch.tensor([0.5, 1.0, 0.5])
+    found = by_domain(["words", "chains", "words"], strict, tolerant, 4)
+    # words: 3/8 with the error of two prompts of 1/4 and 2/4, 0.190941; tolerantly twice 2/4: sqrt(0.5/3)/2.
+    assert [each.domain for each in found] == ["chains", "words"]
+    assert found[0] == DomainPassRate("chains", 1.0, 0.0, 1.0, 0.0, 1)
+    assert (found[1].pass_rate, found[1].tolerant_pass_rate, found[1].num_prompts) == (0.375, 0.5, 2)
+    assert found[1].pass_rate_se == pytest.approx(0.190941, abs=1e-6)
+    assert found[1].tolerant_pass_rate_se == pytest.approx(math.sqrt(0.5 / 3) / 2)
+
+
+def test_one_domain_has_the_pass_rate_of_all() -> None:
+    found = evaluator().measure(0)
+    (only,) = found.domains
+    assert (only.domain, only.pass_rate, only.pass_rate_se) == (
+        "chain_arithmetic", found.pass_rate, found.pass_rate_se
+    )  # fmt: skip
+    assert only.tolerant_pass_rate >= only.pass_rate
+
+
+def test_a_mixture_is_measured_by_domain() -> None:
+    words = {"type": "prompt_files", "train": "data/words_train.jsonl", "heldout": "data/words_heldout.jsonl"}
+    chains = tiny_recipe().tasks.model_dump(mode="json")
+    mixed = {"type": "mixture", "parts": [{"tasks": chains, "weight": 1.0}, {"tasks": words, "weight": 3.0}]}
+    found = evaluator(tasks=mixed).measure(0)
+    assert [(each.domain, each.num_prompts) for each in found.domains] == [
+        ("chain_arithmetic", 2), ("instructions", 6)
+    ]  # fmt: skip
+    whole = sum(each.pass_rate * each.num_prompts for each in found.domains) / found.num_prompts
+    assert found.pass_rate == pytest.approx(whole)
+
+
+def test_more_prompts_than_are_held_out_is_an_error() -> None:
+    words = {"type": "prompt_files", "train": "data/words_train.jsonl", "heldout": "data/words_heldout.jsonl"}
+    recipe = tiny_recipe(tasks=words)
+    recipe = recipe.model_copy(
+        update={"evaluation": recipe.evaluation.model_copy(update={"num_prompts": 129})}
+    )
+    tasks = build_tasks(recipe.tasks)
+    with pytest.raises(ConfigError, match=r"num_prompts \(129\) exceeds .* which are 128"):
+        Evaluator(recipe, tasks, build_policy(recipe.model, tasks.tokenizer.size, 0), 0)

@@ -15,11 +15,11 @@ import pytest
 from scalerl_lab.tasks import workers as module
 from scalerl_lab.tasks.workers import Call, Workers
 
-HOPELESS = Call("math", ("\\frac{1}{2}", "9^{9^{9^{9^{9}}}}"), 0.5)
+HOPELESS = Call("gym_draw", ("chain_sum", 50_000_000, 0, {}), 0.5)
 HALF = Call("math", ("\\frac{1}{2}", "0.5"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def pool() -> object:
     made = Workers(2)
     yield made
@@ -104,7 +104,7 @@ import os, sys, threading, time
 from scalerl_lab.tasks.workers import Call, shared
 shared().run([Call("math", ("1/2", "0.5"))])
 print(*shared().pids, flush=True)
-hopeless = Call("math", ("1/2", "9^{9^{9^{9^{9}}}}"), 1.0)
+hopeless = Call("gym_draw", ("chain_sum", 50_000_000, 0, {}), 1.0)
 threading.Thread(target=lambda: shared().run([hopeless]), daemon=True).start()
 time.sleep(0.3)
 os.kill(os.getpid(), 9)
@@ -125,6 +125,13 @@ def test_workers_do_not_outlive_a_parent_that_was_killed() -> None:
 
 
 def test_none_is_left_when_a_process_ends() -> None:
-    code = "from scalerl_lab.tasks.workers import *; shared().run([Call('math', ('2', '2'))]); print(*shared().pids)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    code = (
+        "from scalerl_lab.tasks.workers import Call, shared\n"
+        "shared().run([Call('math', ('2', '2'))])\n"
+        "print(*shared().pids)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split()
     assert not any(running(int(pid)) for pid in done.stdout.split())
