@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scalerl_lab.config.reading import data_file
 from scalerl_lab.config.recipe import LlamaModel, Mixture, Model, PromptFiles, ReasoningGym, Tasks
 from scalerl_lab.tasks.chain_arithmetic import ChainArithmeticTasks
 from scalerl_lab.tasks.mixture import MixtureTasks
@@ -37,6 +38,7 @@ __all__ = [
     "Verdict",
     "Vocabulary",
     "build_tasks",
+    "training_files",
 ]
 
 _FIRST_WORDS = 3
@@ -81,6 +83,16 @@ TASKS: dict[str, Callable[[Any, Model], TaskSet]] = {
     "reasoning_gym": _reasoning_gym,
     "mixture": _mixture,
 }
+
+
+def training_files(tasks: Tasks) -> list[Path]:
+    """The files that a recipe trains on; a start that imitates them is another one when they change.
+
+    Raises:
+        NotFound: one of them is missing.
+    """
+    parts = [part.tasks for part in tasks.parts] if tasks.type == "mixture" else [tasks]
+    return [data_file(part.train) for part in parts if part.type == "prompt_files"]
 
 
 def build_tasks(tasks: Tasks, model: Model | None = None) -> TaskSet:

@@ -78,10 +78,10 @@ def told(*constraints: dict[str, Any]) -> dict[str, Any]:
         ({**ROW, "domain": "choice"}, "field 'choices' is missing"),
         ({**ROW, "domain": "choice", "choices": ["x"]}, "choices must be 2 to 26 texts, got 1"),
         ({**ROW, "domain": "choice", "choices": ["x", "X "]}, "choices must differ"),
-        ({**ROW, "domain": "choice", "choices": ["x", "y"]}, "answer must be a letter from A to B, got '2'"),
+        ({**ROW, "domain": "choice", "choices": ["x", "y"]}, "must be a letter from A to B, got '2'"),
         ({**ROW, "domain": "choice", "choices": ["x", "y"], "answer": "C"}, "from A to B, got 'C'"),
         ({**ROW, "metadata": []}, "metadata must be an object"),
-        ({**ROW, "metadata": {"rel_tolerance": 2}}, "rel_tolerance must be a number from 0 to below 1, got 2"),
+        ({**ROW, "metadata": {"rel_tolerance": 2}}, "must be a number from 0 to below 1, got 2"),
         ({**ROW, "domain": "instructions", "constraints": []}, "constraints must be a list of objects"),
         (told({"type": "rhyme"}), "type is one of count, "),
         (told({"type": "json", "kys": ["a"]}), "no parameter 'kys'"),
@@ -142,8 +142,8 @@ def test_sets_that_share_a_prompt_are_refused_with_both_lines() -> None:
 
     # Case, blanks and width do not make another prompt; choices do.
     sets = {
-        "train": [item("What is\n1 + 1?", 1), item("Pick", 2, choices=("a", "b")), item("Twice", 3), item("Twice", 4)],
-        "heldout": [item("what is 1 \uff0b 1?", 5), item("Pick", 6, choices=("a", "c"))],
+        "train": [item("Is\n1 + 1?", 1), item("Pick", 2, choices=("a", "b")), item("2", 3), item("2", 4)],
+        "heldout": [item("is 1 \uff0b 1?", 5), item("Pick", 6, choices=("a", "c"))],
     }  # fmt: skip
     with pytest.raises(DataError) as error:
         refuse_overlap(sets)
