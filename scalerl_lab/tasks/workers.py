@@ -25,10 +25,10 @@ from typing import Any
 
 LIMIT_S = 3.0
 """Processor seconds of one check; an ordinary one takes a few milliseconds."""
-WALL_FACTOR = 10.0
+WALL_FACTOR = 20.0
 """A worker without a reply after this many times its limit is killed: it waits, or the machine is full."""
 _START_S = 30.0
-"""Added to the wall clock of a worker's first reply, for its imports."""
+"""Added to the wall clock where a worker has not replied to a function before, for its imports."""
 RECYCLE_AFTER = 5000
 """Checks after which a worker is replaced: computer algebra caches what it has seen."""
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,8 @@ class _Worker:
     began: float = 0.0
     wall_limit_s: float = 0.0
     replied: int = 0
+    known: set[str] = field(default_factory=set)
+    """Functions it has replied to: their imports are done."""
     partial: bytearray = field(default_factory=bytearray)
 
 
@@ -81,7 +83,7 @@ class Workers:
     def run(self, calls: Sequence[Call]) -> list[Reply]:
         """Replies in the order of the calls; one that ran too long or died says so as its error.
 
-        Bounded: every call ends within ``WALL_FACTOR`` times its limit, and a worker's start.
+        Bounded: every call ends within ``WALL_FACTOR`` times its limit, and the time of imports.
         """
         with self._lock:
             return _Batch(calls, self._idle, self._num).run()
@@ -132,7 +134,9 @@ class _Batch:
         worker.call = self._waiting.popleft()
         call = self._calls[worker.call]
         worker.began = time.monotonic()
-        worker.wall_limit_s = call.limit_s * WALL_FACTOR + (0.0 if worker.replied else _START_S)
+        worker.wall_limit_s = call.limit_s * WALL_FACTOR + (
+            0.0 if call.function in worker.known else _START_S
+        )
         self._busy.append(worker)
         self._selector.register(_pipe(worker.process.stdout), selectors.EVENT_READ, worker)
         request = json.dumps([call.function, call.limit_s, list(call.arguments)]) + "\n"
@@ -158,6 +162,7 @@ class _Batch:
             found = json.loads(worker.partial)
             worker.partial.clear()
             worker.replied += 1
+            worker.known.add(self._calls[worker.call].function)
             self._note(worker, Reply(found.get("value"), found.get("error", ""), found["cpu_s"]))
             if worker.replied >= RECYCLE_AFTER:
                 _end(worker)

@@ -34,10 +34,9 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
 def test_an_audit_as_a_table_and_as_json() -> None:
     done = CliRunner().invoke(lab, ["tasks", "audit", "survo", "rush_hour", "--items", "2"])
     assert done.exit_code == 0, done.output
-    assert [line.split()[:3] for line in done.stdout.splitlines() if line.startswith(("survo", "rush"))] == [
-        ["survo", "ok", "ok"],
-        ["rush_hour", "excluded", "excluded"],
-    ]
+    words = [line.split()[:3] for line in done.stdout.splitlines()]
+    assert ["survo", "ok", "ok"] in words
+    assert ["rush_hour", "excluded", "excluded"] in words
     done = CliRunner().invoke(lab, ["tasks", "audit", "survo", "rush_hour", "--items", "2", "--json"])
     rows = json.loads(done.stdout)["generators"]
     assert [(row["generator"], row["verdict"], row["listed"]) for row in rows] == [
