@@ -37,7 +37,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A file of points or of prompts cannot be used; the message names file, line, column, what is allowed."""
+    """A file of points or prompts cannot be used; the message names file, line, column, what is allowed."""
 
 
 class NotFound(UserError):
