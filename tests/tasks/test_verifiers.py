@@ -161,6 +161,7 @@ def fuzzed(num: int) -> list[Row]:
     return rows
 
 
+@pytest.mark.timeout(180 + FUZZ)
 def test_whatever_a_model_writes_is_judged_in_bounded_time() -> None:
     began = time.monotonic()
     found = verify(fuzzed(FUZZ))
