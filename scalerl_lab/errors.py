@@ -3,7 +3,7 @@
     LabError                      1   something the lab knows about went wrong
     |-- UserError                 2   what a person wrote or asked for is wrong; nothing was created
     |   |-- ConfigError               a YAML file: names the file, the line and the key path
-    |   |-- DataError                 a file of points: names the file, the line and the column
+    |   |-- DataError                 a file of points or prompts: names file, line and column
     |   |-- NotFound                  no such recipe, sweep, run or profile
     |   `-- NotSupported              well-formed, but this version cannot execute it
     |-- ResourceError             3   the machine or cluster lacks what the recipe needs
@@ -37,7 +37,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A file of points cannot be read; the message names file, line and column, and what is allowed."""
+    """A file of points or prompts cannot be used; the message names file, line, column, what is allowed."""
 
 
 class NotFound(UserError):

@@ -2,8 +2,8 @@
 
 Files: ``group`` how failures become messages and exit codes; ``places`` the store that commands read;
 ``sweep``, ``run``, ``decisions``, ``why``, ``report``, ``fit``, ``replay``, ``bench`` (with
-``bench_sweeps`` and ``bench_decide``), ``sandbox`` and ``ui`` a command or a group of them each; ``rules``
-how rules of stopping are named.
+``bench_sweeps`` and ``bench_decide``), ``sandbox``, ``tasks`` and ``ui`` a command or a group of them each;
+``rules`` how rules of stopping are named.
 
 Exit codes: 0 done, 1 a run failed for good, 2 what was asked for is wrong (nothing was created), 3 compute
 is lacking, 4 the store or a lock, 130 interrupted. Output goes to stdout, failures to stderr; nothing ever
@@ -28,6 +28,7 @@ from scalerl_lab.cli.report import report_commands
 from scalerl_lab.cli.run import run_commands
 from scalerl_lab.cli.sandbox import sandbox_commands
 from scalerl_lab.cli.sweep import sweep_commands
+from scalerl_lab.cli.tasks import tasks_commands
 from scalerl_lab.cli.ui import ui_command
 from scalerl_lab.cli.why import why_command
 
@@ -49,6 +50,7 @@ def lab() -> None:
     lab simulate --kind worse_arms         the same where the truth is known
     lab sandbox check                      whether model-written code can be run safely here
     lab bench forecast DIR                 how good the forecasts are on curves whose end is known
+    lab tasks check prompts.jsonl          whether files of prompts can be trained on
 
     Where a sweep is optional, the newest is meant; SWEEP is an id, the start of one, or a name.
     LAB_HOME says where everything is kept (default: .lab in the current folder).
@@ -70,6 +72,7 @@ for command in (
     replay_command,
     simulate_command,
     sandbox_commands,
+    tasks_commands,
     ui_command,
 ):
     lab.add_command(command)

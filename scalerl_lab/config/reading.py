@@ -93,6 +93,20 @@ def shipped(kind: Kind, name: str | Path, beside: Path | None = None) -> Path:
     )
 
 
+def data_file(name: str) -> Path:
+    """A file of prompts that a recipe names: as given, else in a folder ``recipes``.
+
+    Raises:
+        NotFound: No place has it; names them.
+    """
+    given = Path(name)
+    places = list(dict.fromkeys([given, *(top / FOLDERS["recipe"] / given for top in _tops())]))
+    for place in places:
+        if place.is_file():
+            return place
+    raise NotFound(f"no file of prompts {name!r}; looked for {', '.join(map(str, places))}")
+
+
 def available(kind: Kind) -> tuple[str, ...]:
     """Names of all recipes, sweeps or profiles that are found without a path."""
     folders = [top / FOLDERS[kind] for top in _tops()]

@@ -114,17 +114,96 @@ class ChainArithmetic(Strict):
         return self
 
 
-class PromptFiles(Strict):
-    """Prompts with verifiable answers in local files (JSON lines)."""
+AnswerFormat = Literal["boxed", "answer_tag", "marker"]
+"""How a response must give its answer: ``\\boxed{...}``, ``<answer>...</answer>``, or ``#`` before it on the
+last line. Instructions ask for none: there the whole response counts."""
+
+
+class _Text(Strict):
+    """What all tasks whose prompts are text have in common."""
+
+    template: str = "{prompt}\n"
+    """What the model reads: the prompt of a row, with its choices, takes the place of ``{prompt}``."""
+    answer_format: AnswerFormat = "boxed"
+    partial_credit: bool = False
+    """Whether a score below 1 (constraints followed in part, a puzzle solved in part) is rewarded by as much,
+    as ProRL does (arXiv 2505.24864, Table 4). A pass is a full score in either case."""
+
+    @model_validator(mode="after")
+    def _template_has_the_prompt(self) -> _Text:
+        if self.template.count("{prompt}") != 1:
+            raise ValueError(f"template must hold {{prompt}} once, got {self.template!r}")
+        return self
+
+
+class PromptFiles(_Text):
+    """Prompts with verifiable answers in local files: JSON lines or Parquet.
+
+    The fields of a row are in ``scalerl_lab/tasks/item.py``. A file is looked for as given, then in the
+    folder ``recipes``. Prompts that two of the sets share are an error.
+    """
 
     type: Literal["prompt_files"] = "prompt_files"
     train: str
+    heldout: str | None = None
+    """File of the held-out set; without one it is taken out of ``train``."""
     num_heldout: PositiveInt = 1000
-    """Held out at random from the same file (ScaleRL section 2.1: 1,000 of Polaris-53k)."""
+    """Held out at random from the same file (ScaleRL section 2.1: 1,000 of Polaris-53k); no part is played by
+    it where there is a file."""
+    downstream: dict[Name, str] = Field(default_factory=dict)
+    """Further sets that are only measured: name -> file."""
+    weights: dict[Name, PositiveFloat] = Field(default_factory=dict)
+    """Shares of the files' domains in train and held-out set, as in a mixture; without any, as they come."""
     seed: int = 0
 
 
-Tasks = Annotated[ChainArithmetic | PromptFiles, Field(discriminator="type")]
+GymOptions = dict[str, bool | int | float | str | list[int] | list[str]]
+
+
+class ReasoningGym(_Text):
+    """Puzzles of reasoning-gym's generators, in equal shares, scored by their own scorers.
+
+    Generators that ``lab tasks audit`` finds untrustworthy are refused.
+    """
+
+    type: Literal["reasoning_gym"] = "reasoning_gym"
+    generators: dict[Name, GymOptions] = Field(min_length=1)
+    """Generator -> its options, e.g. {spell_backward: {min_word_len: 3}}; {} for its own defaults."""
+    answer_format: AnswerFormat = "answer_tag"
+    num_train: PositiveInt = 2048
+    num_heldout: PositiveInt = 256
+    seed: int = 0
+    """Seed of the puzzles; train and held-out prompts never overlap."""
+
+
+class MixturePart(Strict):
+    """One family of a mixture."""
+
+    tasks: Annotated[ChainArithmetic | PromptFiles | ReasoningGym, Field(discriminator="type")]
+    weight: PositiveFloat = 1.0
+
+
+class Mixture(Strict):
+    """Prompts of several families in one run, each domain with a curve of its own.
+
+    The parts' shares of the training and of the held-out prompts are as their weights. The part that is
+    smallest for its weight is used whole, of the others as many prompts as their share allows.
+    """
+
+    type: Literal["mixture"] = "mixture"
+    parts: Annotated[tuple[MixturePart, ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _one_closed_vocabulary(self) -> Mixture:
+        closed = [part.tasks for part in self.parts if isinstance(part.tasks, ChainArithmetic)]
+        if len(closed) > 1:
+            raise ValueError(
+                f"at most one part may be chain_arithmetic, got {len(closed)}: each has its own vocabulary"
+            )
+        return self
+
+
+Tasks = Annotated[ChainArithmetic | PromptFiles | ReasoningGym | Mixture, Field(discriminator="type")]
 
 
 class NoWarmStart(Strict):
@@ -1013,13 +1092,19 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _data_fit_the_model(self) -> Recipe:
-        if isinstance(self.tasks, PromptFiles):
-            if isinstance(self.model, LlamaModel):
-                raise ValueError(
-                    "model.type=llama knows only the words of chain_arithmetic, not prompt_files"
-                )
+        if isinstance(self.model, CheckpointModel):
             if isinstance(self.warm_start, Demonstrations):
-                raise ValueError("warm_start.type=demonstrations exists only for tasks.type=chain_arithmetic")
+                raise ValueError(
+                    "warm_start.type=demonstrations teaches a model.type=llama from nothing; a checkpoint "
+                    "has had its supervised start"
+                )
+            if isinstance(self.tasks, Mixture) and any(
+                isinstance(part.tasks, ChainArithmetic) for part in self.tasks.parts
+            ):
+                raise ValueError(
+                    "tasks.parts has chain_arithmetic, whose vocabulary of whole words only "
+                    "model.type=llama knows"
+                )
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,11 @@ NEUTRAL: dict[str, Any] = {
     "entropy_bonus": 0.0,
     "batch.mini_batches": 1,
     "batch.epochs": 1,
+    "tasks.template": "{prompt}\n",
+    "tasks.answer_format": "boxed",
+    "tasks.partial_credit": False,
+    "tasks.heldout": None,
+    "tasks.weights": {},
 }
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 

@@ -20,9 +20,10 @@ from scalerl_lab.config.recipe import (
 )
 from scalerl_lab.engines.rows import Decoding, Finished
 from scalerl_lab.engines.sampler import TorchSampler, Work
+from scalerl_lab.errors import ConfigError
 from scalerl_lab.rl.lengths import thinking_budgets
 from scalerl_lab.rl.overlap import Overlap, corpus_of, words_of
-from scalerl_lab.rl.rollout import decoding_of, longest_prompt, rewards
+from scalerl_lab.rl.rollout import decoding_of, longest_prompt
 from scalerl_lab.rl.streams import stream
 from scalerl_lab.tasks import Problem, TaskSet
 
@@ -82,6 +83,8 @@ class Outcome:
     problems: tuple[Problem, ...]
     passed_PK: torch.Tensor
     """Whether each sample passed, in float64."""
+    tolerant_PK: torch.Tensor
+    """The same with the answer found wherever it stands: a gain of the former alone is one in format."""
     truncation_rate: float
     mean_tokens: float
     entropy: float
@@ -95,7 +98,11 @@ class Outcome:
 
     def of_domain(self, domain: str) -> torch.Tensor:
         """Rows of ``passed_PK`` whose problems are of one kind."""
-        return self.passed_PK[[problem.domain == domain for problem in self.problems]]
+        return self.passed_PK[self.are(domain)]
+
+    def are(self, domain: str) -> list[bool]:
+        """Which problems are of one kind."""
+        return [problem.domain == domain for problem in self.problems]
 
 
 def sampling_error(pass_rate_P: torch.Tensor, samples: int) -> float:
@@ -126,6 +133,11 @@ class Evaluator:
         self._policy = policy
         self._seed = seed
         self._problems = tasks.heldout[: recipe.evaluation.num_prompts]
+        if len(self._problems) < recipe.evaluation.num_prompts:
+            raise ConfigError(
+                f"evaluation.num_prompts ({recipe.evaluation.num_prompts}) exceeds the held-out prompts of "
+                f"tasks.type={recipe.tasks.type}, which are {len(tasks.heldout)}; lower it, or hold out more"
+            )
         self._sampler: TorchSampler | None = None
         self._sampler_shape: tuple[object, ...] = ()
         self._work = Work()
@@ -247,6 +259,7 @@ class Evaluator:
         if limit > decoding.max_response_tokens:
             decoding = replace(decoding, max_response_tokens=limit)
         passed: list[torch.Tensor] = []
+        tolerant: list[torch.Tensor] = []
         texts: list[list[str]] = []
         truncated = tokens = 0
         entropy = 0.0
@@ -255,8 +268,12 @@ class Evaluator:
             sampler = self._sampler_for(len(part) * samples, samples, decoding, longest_prompt(problems))
             prompts = [p.prompt for p in part]
             finished = self._sample(sampler, prompts, samples, noise, step, temperature, limit)
-            reward_B = rewards(self._tasks, [p for p in part for _ in range(samples)], finished)
-            passed.append((reward_B.view(len(part), samples) > 0).double())
+            verdicts = self._tasks.verdicts([p for p in part for _ in range(samples)], finished.responses())
+            for found, full in (
+                (passed, [each.passed for each in verdicts]),
+                (tolerant, [each.tolerant >= 1.0 for each in verdicts]),
+            ):
+                found.append(torch.tensor(full).view(len(part), samples).double())
             if with_texts:
                 texts += [words_of(self._tasks, response) for response in finished.responses()]
             truncated += int(finished.truncated_B.sum())
@@ -267,6 +284,7 @@ class Evaluator:
         return Outcome(
             problems=problems,
             passed_PK=torch.cat(passed),
+            tolerant_PK=torch.cat(tolerant),
             truncation_rate=truncated / (len(problems) * samples),
             mean_tokens=tokens / (len(problems) * samples),
             entropy=entropy / max(tokens, 1),
@@ -313,18 +331,23 @@ def _due(every_steps: int, step: int, last: bool) -> bool:
 
 
 def domain_rates(problem_set: str, drawn: Outcome) -> list[Named]:
-    """Pass rate of each kind of problem in a set; none where the set has one kind."""
+    """Pass rate of each kind of problem in a set, where there are several, and of text the tolerant ones."""
     found = []
-    for domain in _domains(drawn.problems):
-        passed_PK = drawn.of_domain(domain)
-        rate_P = passed_PK.mean(1)
-        error = sampling_error(rate_P, drawn.samples)
-        found.append(
-            Named(
-                problem_set, domain, "pass_rate", float(rate_P.mean()), error, len(rate_P), passed_PK.numel()
-            )
-        )
+    kinds = _domains(drawn.problems)
+    for domain in kinds:
+        found.append(_rate(problem_set, domain, "pass_rate", drawn.of_domain(domain)))
+    if any(problem.item is not None for problem in drawn.problems):
+        found.append(_rate(problem_set, "", "tolerant_pass_rate", drawn.tolerant_PK))
+        for domain in kinds:
+            of_kind = drawn.tolerant_PK[drawn.are(domain)]
+            found.append(_rate(problem_set, domain, "tolerant_pass_rate", of_kind))
     return found
+
+
+def _rate(problem_set: str, domain: str, metric: str, passed_PK: torch.Tensor) -> Named:
+    rate_P, samples = passed_PK.mean(1), passed_PK.shape[1]
+    error = sampling_error(rate_P, samples)
+    return Named(problem_set, domain, metric, float(rate_P.mean()), error, len(rate_P), passed_PK.numel())
 
 
 def pass_counts(problem_set: str, drawn: Outcome, max_k: int) -> list[Counted]:

@@ -50,7 +50,7 @@ def train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supe
         # One thread: sums are added in one order, and two runs share two cores.
         torch.set_num_threads(1)
     checkpoint = newest_of_run(folder, spec.run_id)
-    tasks = build_tasks(spec.recipe.tasks)
+    tasks = build_tasks(spec.recipe.tasks, spec.recipe.model)
     if checkpoint is None:
         start = start_policy(spec.recipe, tasks, spec.run_id, spec.seed, cache)
         run = _Run(spec, tasks, start.policy, folder, trial, supervisor)

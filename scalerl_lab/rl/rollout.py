@@ -103,12 +103,9 @@ def longest_prompt(problems: tuple[Problem, ...]) -> int:
 
 
 def rewards(tasks: TaskSet, problems: list[Problem], finished: Finished) -> torch.Tensor:
-    """+1 for a verified answer and -1 otherwise, row by row; ``problems`` has one entry a row."""
-    right = [
-        tasks.verify(problem, response)
-        for problem, response in zip(problems, finished.responses(), strict=True)
-    ]
-    return torch.tensor([1.0 if each else -1.0 for each in right])
+    """+1 for a full score, -1 for none, linear between; ``problems`` has one entry a row."""
+    found = tasks.verdicts(problems, finished.responses())
+    return torch.tensor([2.0 * verdict.score - 1.0 for verdict in found])
 
 
 class Rollout:

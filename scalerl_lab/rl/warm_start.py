@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -23,7 +23,7 @@ from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy, matrix_params
 from scalerl_lab.errors import RunFailed
 from scalerl_lab.rl.meter import ModelShape
-from scalerl_lab.tasks import Demonstration, TaskSet
+from scalerl_lab.tasks import Demonstration, TaskSet, training_files
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
@@ -47,14 +47,16 @@ class Start:
 
 
 def content_key(recipe: Recipe) -> str:
-    """Digest of all that decides the start's weights: model, tasks and warm start."""
-    content = {
+    """Digest of all that decides the start's weights: model, tasks, the files they read, and warm start."""
+    content: dict[str, Any] = {
         "version": _CONTENT_VERSION,
         "model": recipe.model.model_dump(mode="json"),
         # What is only measured plays no part in it.
         "tasks": recipe.tasks.model_dump(mode="json", exclude={"downstream"}),
         "warm_start": recipe.warm_start.model_dump(mode="json"),
     }
+    if files := training_files(recipe.tasks):
+        content["files"] = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from scalerl_lab.config.recipe import ChainArithmetic, ChainSet, Demonstrations
 from scalerl_lab.errors import ConfigError
-from scalerl_lab.tasks.problem import Demonstration, Problem
+from scalerl_lab.tasks.problem import Demonstration, Problem, Verdict
 from scalerl_lab.tasks.tokenizer import Tokenizer
 
 Ints = npt.NDArray[np.int64]
@@ -100,6 +100,15 @@ class ChainArithmeticTasks:
             return False
         last = len(tokens) - 1 - tokens[::-1].index(self.tokenizer.marker_id)
         return tuple(tokens[last + 1 :]) == problem.answer
+
+    def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:
+        """``verify`` row by row; tolerantly, the last value written is the answer, marker or not."""
+        found = []
+        for problem, response in zip(problems, responses, strict=True):
+            right = self.verify(problem, response)
+            values = [t for t in response if self._first_value <= t < self._first_move]
+            found.append(Verdict(float(right), float(right or tuple(values[-1:]) == problem.answer)))
+        return found
 
     def demonstrations(self, warm_start: Demonstrations, num: int) -> list[Demonstration]:
         """Demonstrations on the train side, each of whose facts is right with a probability of its own.

@@ -1,4 +1,4 @@
-"""What every task family offers: problems in two splits, a verifier, and demonstrations."""
+"""What every task family offers: problems in two splits, verdicts, and demonstrations."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from scalerl_lab.config.recipe import Demonstrations
-from scalerl_lab.tasks.tokenizer import Tokenizer
+from scalerl_lab.tasks.item import Item
+from scalerl_lab.tasks.tokenizer import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A prompt and the answer by which its completions are verified."""
+    """A prompt and that by which its completions are verified."""
 
     prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-    domain: str = ""
-    """What kind of problem it is, where a family mixes several; each has a pass rate of its own."""
+    answer: tuple[int, ...] = ()
+    """Tokens of the answer, where the family verifies tokens."""
+    domain: str = "chain_arithmetic"
+    """Whose curve it belongs to."""
+    item: Item | None = None
+    """The row of text behind it, where the family verifies text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one completion is worth, in [0, 1]; 1 is a pass."""
+
+    score: float
+    """Under the format that the recipe asks for: what is rewarded, and what the pass rate counts."""
+    tolerant: float
+    """With the answer found wherever it stands. It never enters a reward; a gain in ``score`` without one
+    here is a gain in format."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the score is full."""
+        return self.score >= 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +50,30 @@ class Demonstration:
 
 
 class TaskSet(Protocol):
-    """Problems of one family: train, held-out, downstream, and how a completion is verified."""
+    """Problems of one family or a mixture: train, held-out, downstream, and how completions are verified."""
 
-    tokenizer: Tokenizer
-    train: tuple[Problem, ...]
-    heldout: tuple[Problem, ...]
-    downstream: Mapping[str, tuple[Problem, ...]]
-    """Further sets by name, measured and never trained on; no prompt is in two sets."""
+    @property
+    def tokenizer(self) -> Vocabulary:
+        """Of prompts and responses."""
+        ...
 
-    def verify(self, problem: Problem, response: Sequence[int]) -> bool:
-        """Whether the response's final answer is the problem's."""
+    @property
+    def train(self) -> tuple[Problem, ...]:
+        """What the curriculum draws from."""
+        ...
+
+    @property
+    def heldout(self) -> tuple[Problem, ...]:
+        """What is measured at every evaluation; any first part has the domains in the shares of the whole."""
+        ...
+
+    @property
+    def downstream(self) -> Mapping[str, tuple[Problem, ...]]:
+        """Further sets that are only measured, by name."""
+        ...
+
+    def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:
+        """One verdict a row; ``problems`` has one entry a response. Never raises for what a model wrote."""
         ...
 
     def demonstrations(self, warm_start: Demonstrations, num: int) -> list[Demonstration]:

@@ -13,7 +13,10 @@ HOMES = {
     "torch": {"engines", "rl"},
     "safetensors": {"engines", "rl"},
     "transformers": {"engines"},
-    "tokenizers": {"engines"},
+    "tokenizers": {"engines", "tasks"},
+    "math_verify": {"tasks"},
+    "reasoning_gym": {"tasks"},
+    "pyarrow": {"tasks"},
     "vllm": {"engines"},
     "deepspeed": {"engines"},
     "ray": {"launch", "plugins"},
@@ -31,7 +34,10 @@ HOMES = {
     "rich": {"cli", "report"},
 }
 
-HEAVY = ("torch", "transformers", "vllm", "deepspeed", "ray", "optuna", "mlflow", "scipy", "matplotlib")
+HEAVY = (
+    *("torch", "transformers", "vllm", "deepspeed", "ray", "optuna", "mlflow", "scipy", "matplotlib"),
+    *("tokenizers", "math_verify", "reasoning_gym", "sympy", "pyarrow"),
+)
 
 
 @pytest.mark.parametrize("package", HOMES)

@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "ray", "mlflow", "transformers", "scipy", "matplotlib")
+HEAVY = (
+    *("torch", "ray", "mlflow", "transformers", "scipy", "matplotlib"),
+    *("math_verify", "reasoning_gym", "sympy", "pyarrow", "tokenizers"),
+)
 LISTED = f"import json, sys; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
 
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.engines.sampler import TorchSampler
+from scalerl_lab.errors import ConfigError
 from scalerl_lab.rl import evaluate
-from scalerl_lab.rl.evaluate import Evaluator, sampling_error
+from scalerl_lab.rl.evaluate import Evaluator, Outcome, domain_rates, sampling_error
 from scalerl_lab.rl.warm_start import start_policy
-from scalerl_lab.tasks import build_tasks
+from scalerl_lab.tasks import Problem, build_tasks
+from scalerl_lab.tasks.item import Item
 from tests.rl.tiny import tiny_recipe
 
 
@@ -96,3 +98,54 @@ def test_interruption_applies_in_evaluation(tmp_path: Path) -> None:
     assert found["interruption"].truncation_rate < 0.1
     assert found["interruption"].mean_tokens < found["truncate"].mean_tokens <= 10
     assert 0.0 < found["truncate"].entropy < math.log(8)
+
+
+def row(domain: str, text: str) -> Problem:
+    return Problem(prompt=(0,), domain=domain, item=Item(text, domain, text, "1"))
+
+
+def test_rates_of_each_domain_by_hand() -> None:
+    problems = (row("stem", "a"), row("choice", "b"), row("stem", "c"))
+    passed_PK = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]).double()
+    tolerant_PK = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]).double()
+    found = domain_rates("heldout", Outcome(problems, passed_PK, tolerant_PK, 0.0, 1.0, 0.0, []))
+    of = {(each.domain, each.metric): each for each in found}
+    assert list(of) == [
+        ("choice", "pass_rate"), ("stem", "pass_rate"),
+        ("", "tolerant_pass_rate"), ("choice", "tolerant_pass_rate"), ("stem", "tolerant_pass_rate"),
+    ]  # fmt: skip
+    # stem: 3/8 with the error of two prompts of 1/4 and 2/4, 0.190941; tolerantly twice 2/4: sqrt(0.5/3)/2.
+    strict, tolerant = of["stem", "pass_rate"], of["stem", "tolerant_pass_rate"]
+    assert (strict.value, tolerant.value, strict.num_prompts, strict.num_samples) == (0.375, 0.5, 2, 8)
+    assert strict.standard_error == pytest.approx(0.190941, abs=1e-6)
+    assert tolerant.standard_error == pytest.approx(math.sqrt(0.5 / 3) / 2)
+    assert of["choice", "pass_rate"].standard_error == 0.0
+    assert of["", "tolerant_pass_rate"].value == pytest.approx(2.0 / 3.0)
+
+
+def test_one_domain_of_chains_has_no_rates_beside_its_point() -> None:
+    assert evaluator().measure(0).named == ()
+
+
+def test_a_mixture_is_measured_by_domain() -> None:
+    words = {"type": "prompt_files", "train": "data/words_train.jsonl", "heldout": "data/words_heldout.jsonl"}
+    chains = tiny_recipe().tasks.model_dump(mode="json")
+    mixed = {"type": "mixture", "parts": [{"tasks": chains, "weight": 1.0}, {"tasks": words, "weight": 3.0}]}
+    found = evaluator(tasks=mixed).measure(0)
+    strict = [each for each in found.named if each.metric == "pass_rate"]
+    assert [(each.domain, each.num_prompts) for each in strict] == [
+        ("chain_arithmetic", 2), ("instructions", 6)
+    ]  # fmt: skip
+    whole = sum(each.value * each.num_prompts for each in strict) / found.num_prompts
+    assert found.pass_rate == pytest.approx(whole)
+
+
+def test_more_prompts_than_are_held_out_is_an_error() -> None:
+    words = {"type": "prompt_files", "train": "data/words_train.jsonl", "heldout": "data/words_heldout.jsonl"}
+    recipe = tiny_recipe(tasks=words)
+    recipe = recipe.model_copy(
+        update={"evaluation": recipe.evaluation.model_copy(update={"num_prompts": 129})}
+    )
+    tasks = build_tasks(recipe.tasks)
+    with pytest.raises(ConfigError, match=r"num_prompts \(129\) exceeds .* which are 128"):
+        Evaluator(recipe, tasks, build_policy(recipe.model, tasks.tokenizer.size, 0), 0)

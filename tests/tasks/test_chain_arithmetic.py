@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalerl_lab.config.recipe import ChainArithmetic, Demonstrations, PromptFiles
-from scalerl_lab.errors import ConfigError, NotSupported
-from scalerl_lab.tasks import TASKS, Problem, build_tasks
+from scalerl_lab.config.recipe import ChainArithmetic, Demonstrations, Recipe
+from scalerl_lab.config.schema import types_of
+from scalerl_lab.errors import ConfigError
+from scalerl_lab.tasks import TASKS, Problem
 from scalerl_lab.tasks.chain_arithmetic import ChainArithmeticTasks, is_heldout
 
 SMALL = ChainArithmetic(modulus=7, min_steps=2, max_steps=4, num_train=300, num_heldout=60)
@@ -162,10 +163,13 @@ def test_unknown_words_are_named(tasks: ChainArithmeticTasks) -> None:
         tasks.tokenizer.encode("Okay, time #")
 
 
-def test_prompt_files_are_not_supported_and_say_what_is() -> None:
-    with pytest.raises(NotSupported, match="chain_arithmetic"):
-        build_tasks(PromptFiles(train="polaris.jsonl"))
+def test_tolerantly_the_last_value_is_the_answer(tasks: ChainArithmeticTasks) -> None:
+    problem = Problem(tasks.tokenizer.encode("2 +3 ="), tasks.tokenizer.encode("5"))
+    texts = ["# 5 <end>", "+3 5 <end>", "# 5 +1", "+3 5 # 4 <end>", "+3 # <end>", ""]
+    found = tasks.verdicts([problem] * 6, [tasks.tokenizer.encode(text) for text in texts])
+    assert [each.score for each in found] == [1, 0, 0, 0, 0, 0]
+    assert [each.tolerant for each in found] == [1, 1, 1, 0, 0, 0]
 
 
 def test_every_family_of_the_recipe_is_in_the_table() -> None:
-    assert set(TASKS) == {"chain_arithmetic", "prompt_files"}
+    assert set(TASKS) == set(types_of(Recipe.model_fields["tasks"].annotation))

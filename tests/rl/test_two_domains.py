@@ -1,0 +1,76 @@
+"""A run over two domains: resumed bit for bit, rewarded in parts, started anew when its files change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scalerl_lab.config.reading import data_file
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.engines.rows import Finished
+from scalerl_lab.rl.rollout import rewards
+from scalerl_lab.rl.warm_start import content_key
+from scalerl_lab.tasks import Verdict, build_tasks
+from tests.rl.tiny import Killed, Recorder, numbers_of, run_to, tiny_recipe
+
+WORDS = {"type": "prompt_files", "train": "data/words_train.jsonl", "heldout": "data/words_heldout.jsonl"}
+
+
+def mixed(words: dict[str, Any] = WORDS) -> Recipe:
+    chains = tiny_recipe().tasks.model_dump(mode="json")
+    parts = [{"tasks": chains}, {"tasks": words}]
+    return tiny_recipe(
+        tasks={"type": "mixture", "parts": parts},
+        curriculum={"type": "uniform"},
+        # Without it every group of so small a model may fail, and be dropped.
+        zero_variance="keep",
+    )
+
+
+def test_a_run_of_two_domains_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    whole, broken = Recorder(400.0), Recorder(400.0)
+    run_to(whole, tmp_path / "whole", mixed())
+    broken.kill_at = 6
+    with pytest.raises(Killed):
+        run_to(broken, tmp_path / "broken", mixed())
+    run_to(broken, tmp_path / "broken", mixed(), trial=2)
+    assert len(whole.points) >= 3
+    assert numbers_of(broken.points) == numbers_of(whole.points)
+
+
+def test_rewards_go_from_minus_one_to_one_with_the_score() -> None:
+    class Scored:
+        def verdicts(self, problems: list[Any], responses: list[Any]) -> list[Verdict]:
+            return [Verdict(score, 1.0) for score in (0.0, 0.25, 0.75, 1.0)]
+
+    class Written:
+        def responses(self) -> list[list[int]]:
+            return [[]] * 4
+
+    tasks: Any = Scored()
+    finished: Finished | Any = Written()
+    found = rewards(tasks, [], finished)
+    assert torch.equal(found, torch.tensor([-1.0, -0.5, 0.5, 1.0]))
+
+
+def test_a_start_is_another_one_when_its_file_changes(tmp_path: Path) -> None:
+    train = tmp_path / "words.jsonl"
+    shutil.copy(data_file(WORDS["train"]), train)
+    recipe = mixed({**WORDS, "train": str(train)})
+    before = content_key(recipe)
+    assert content_key(recipe) == before
+    rows = train.read_text().splitlines()
+    first = json.loads(rows[0]) | {"response": "PIE FIG SKY"}
+    train.write_text("\n".join([json.dumps(first), *rows[1:]]))
+    assert content_key(recipe) != before
+
+
+def test_both_domains_are_demonstrated() -> None:
+    tasks = build_tasks(mixed().tasks)
+    shown = tasks.demonstrations(tiny_recipe().warm_start, 64)
+    assert sum(" with " in tasks.tokenizer.decode(each.prompt) for each in shown) == 32
