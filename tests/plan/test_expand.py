@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scalerl_lab.config.overrides import override
 from scalerl_lab.config.problems import KeyPathError
 from scalerl_lab.config.profile import FlopsMeter, Profile, WallMeter
+from scalerl_lab.config.reading import read_recipe
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.schema import validate
 from scalerl_lab.config.sweep import Sweep
@@ -97,13 +98,27 @@ def test_runs_on_record_keep_their_identity() -> None:
 def test_what_is_neutral_is_what_a_recipe_says_by_default() -> None:
     """A recipe that is silent on a later field has its neutral value; those of one choice only, there."""
     some = {"loss": {"type": "ppo_clip"}, "length_control": {"type": "penalty"}}
-    said = override(BASE, some).model_dump(mode="json")
+    said = [
+        each.model_dump(mode="json")
+        for each in (override(BASE, some), tiny_recipe(), read_recipe("scalerl_8b"))
+    ]
     for path, neutral in identity.NEUTRAL.items():
-        at = said
-        for part in path.split("."):
-            at = at[part]
-        assert at == neutral, path
-    assert not {"anchor", "kl", "reference", "dual_clip", "epochs"} & set(str(identity.without_neutral(said)))
+        found = [value for recipe in said if (value := value_at(recipe, path)) is not ABSENT]
+        assert found, path
+        assert all(value == neutral for value in found), path
+    kept = set(identity.without_neutral(said[0])) | set(identity.without_neutral(said[0])["loss"])
+    assert not {"anchor", "kl", "reference", "dual_clip", "entropy_bonus"} & kept
+
+
+ABSENT = object()
+
+
+def value_at(said: Any, path: str) -> Any:
+    for part in path.split("."):
+        if not isinstance(said, dict) or part not in said:
+            return ABSENT
+        said = said[part]
+    return said
 
 
 def test_identity_ignores_prose_and_keeps_all_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_the_tiny_recipes_make_the_same_choices(name: str) -> None:
         assert getattr(big, choice) == getattr(tiny, choice), choice
 
 
-LAPTOP_ONLY = {"scalerl_tiny_measured"}
+LAPTOP_ONLY = {"scalerl_tiny_measured", "two_domains_tiny"}
 """Recipes that show what can be measured, and stand in for none."""
 
 

@@ -135,7 +135,8 @@ def test_after_a_crash_nothing_is_doubled_or_lost(
 
 def outcome(domains: str, passed: list[list[float]]) -> Outcome:
     problems = tuple(Problem((place,), (0,), domain) for place, domain in enumerate(domains))
-    return Outcome(problems, torch.tensor(passed, dtype=torch.float64), 0.0, 1.0, 0.0, [])
+    passed_PK = torch.tensor(passed, dtype=torch.float64)
+    return Outcome(problems, passed_PK, passed_PK, 0.0, 1.0, 0.0, [])
 
 
 def test_domains_have_rates_and_counts_of_their_own() -> None:
