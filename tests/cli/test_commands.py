@@ -39,9 +39,10 @@ def test_the_commands_are_these() -> None:
         "lab bench", "lab bench decide", "lab bench forecast", "lab bench published", "lab bench speed",
         "lab bench sweeps", "lab decisions", "lab fit", "lab replay", "lab report", "lab report boundary",
         "lab report budget", "lab report ceilings", "lab report transfer", "lab run", "lab run extend",
-        "lab run kill", "lab run pin", "lab run revive", "lab run unpin", "lab simulate", "lab sweep",
+        "lab run kill", "lab run pin", "lab run revive", "lab run unpin", "lab sandbox", "lab sandbox check",
+        "lab simulate", "lab sweep",
         "lab sweep cancel", "lab sweep list", "lab sweep pause", "lab sweep plan", "lab sweep resume",
-        "lab sweep run", "lab sweep status", "lab ui", "lab why",
+        "lab sweep run", "lab sweep status", "lab tasks", "lab tasks audit", "lab tasks check", "lab ui", "lab why",
     ]  # fmt: skip
 
 
