@@ -42,7 +42,8 @@ def test_the_commands_are_these() -> None:
         "lab run kill", "lab run pin", "lab run revive", "lab run unpin", "lab sandbox", "lab sandbox check",
         "lab simulate", "lab sweep",
         "lab sweep cancel", "lab sweep list", "lab sweep pause", "lab sweep plan", "lab sweep resume",
-        "lab sweep run", "lab sweep status", "lab tasks", "lab tasks audit", "lab tasks check", "lab ui", "lab why",
+        "lab sweep run", "lab sweep status", "lab tasks", "lab tasks audit",
+        "lab tasks check", "lab ui", "lab why",
     ]  # fmt: skip
 
 
