@@ -27,8 +27,10 @@ from scalerl_lab.launch.run_folder import RunFolder
 from scalerl_lab.records import Action, EvalPoint, LedgerKind, RunState, RunStatus
 from scalerl_lab.store import Store
 
-_NOT_OF_THE_CURVE = {"trial", "at"}
-"""Fields of a point that say when it was measured, not what."""
+_NOT_OF_THE_CURVE = {
+    "trial", "at", "tokens_per_s", "generation_share", "update_share", "reward_share", "waiting_share",
+}  # fmt: skip
+"""Fields of a point that say when it was measured and where the wall time went, not what."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,14 +158,14 @@ from scalerl_lab.tasks.sandbox import Job, Program, SandboxPool, start
 draw = start.draw_user
 def noted():
     uid = draw()
-    print(uid, flush=True)
+    os.write(1, f"{uid}\\n".encode())  # at once: threads draw side by side
     return uid
 start.draw_user = noted
 pool = SandboxPool(Sandbox(workers=2))
 forks = "import os, time\\nfor _ in range(3):\\n  if os.fork() == 0: os.setsid()\\ntime.sleep(3)"
 running = [pool.submit(Job([Program(forks)])) for _ in range(2)]
 time.sleep(0.8)
-print("running", flush=True)
+os.write(1, b"running\\n")
 time.sleep(60)
 """
 
