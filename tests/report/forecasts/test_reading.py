@@ -128,14 +128,17 @@ def test_choosing_runs(tmp_path: Path) -> None:
         chosen("sac_2")
 
 
-def test_a_hundred_thousand_rows_take_about_a_second(tmp_path: Path) -> None:
+def test_a_hundred_thousand_rows_in_a_second(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [f"r{k % 10_000},a{k % 2500},{k // 10_000 + 1},{v:.6f}" for k, v in enumerate(rng.random(100_000))]
     path = write(tmp_path, "run_id,arm,step,reward\n" + "\n".join(rows) + "\n")
-    began = time.process_time()
-    file = read_points(path, Asked())
-    # Alone about 1 s of processor time; twice that beside other work.
-    assert time.process_time() - began < 4.0
+    took = []
+    # The best of three: beside other work processor time grows, too.
+    for _ in range(3):
+        began = time.process_time()
+        file = read_points(path, Asked())
+        took.append(time.process_time() - began)
+    assert min(took) < 2.0, took
     assert (len(file.runs), sum(run.value.size for run in file.runs)) == (10_000, 100_000)
     assert (file.runs[2503].name, file.runs[2503].arm) == ("r2503", "a3")
 
