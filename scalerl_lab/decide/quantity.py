@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scalerl_lab.config.sweep import Ceiling, GpuHours, PassRate, Rule, ToBest, ToControl
-from scalerl_lab.fit import Difference, PooledCeiling, drawn_curves, drawn_hours, interval_of
+from scalerl_lab.fit import Difference, PooledCeiling, drawn_curves, interval_of
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.records import Interval
 
@@ -58,7 +58,7 @@ class Measure:
             case PassRate():
                 return drawn_curves(arm.law, self.gpu_hours)[:, 0]
             case GpuHours(pass_rate=level):
-                return _from_hours(drawn_hours(arm.law, level))
+                return _from_hours(arm.hours_to(level))
 
     def reference(self, arm: str, arms: Mapping[str, PooledCeiling], control: str) -> Floats | None:
         """[K] what an arm is compared with; None while nothing is known of it, or it is the arm itself."""

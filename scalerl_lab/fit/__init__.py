@@ -33,6 +33,7 @@ at compute not yet spent.
     shape.py      ``recognise``: what kind of curve it is, and whether its ceiling can be believed
     fitted.py     ``fit_curve``: a run's fit with forecast and bands
     differences.py  differences between arms, or runs, of one sweep
+    reach.py      GPU-hours to a level, by the points and the law
     crossing.py   at which compute an arm overtakes another
     pool.py       the ceiling of an arm over its seeds, and refits at a common ceiling
     sweep_fit.py  ``fit_sweep``: a sweep's runs and arms from one joint posterior
@@ -81,6 +82,7 @@ from scalerl_lab.fit.pool import (
     refit_at_ceiling,
 )
 from scalerl_lab.fit.rank import rank_correlation, rank_correlation_interval
+from scalerl_lab.fit.reach import reached_hours
 from scalerl_lab.fit.score import BANDS, Score, Scored, group_score, mean_score, score_fit
 from scalerl_lab.fit.siblings import Siblings, fit_siblings
 from scalerl_lab.fit.sweep_fit import SweepFit, SweepRun, fit_sweep
@@ -137,6 +139,7 @@ __all__ = [
     "probability_ends_above",
     "rank_correlation",
     "rank_correlation_interval",
+    "reached_hours",
     "refit_at_ceiling",
     "score_fit",
 ]

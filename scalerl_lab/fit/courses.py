@@ -45,15 +45,14 @@ class Lines:
         values: Floats = self.end[:, None] + self.slope[:, None] * np.log(compute / self.last)
         return values if self.bounds is None else np.clip(values, *self.bounds)
 
-    def hours_to_reach(self, level: float) -> Floats:
-        """[K] compute at which the lines reach a level: 0 where a line that does not rise lies there already,
-        infinity where it lies below, or where the level is out of bounds."""
+    def hours_to_reach(self, level: Floats) -> Floats:
+        """[K] compute at which the lines reach a level each: 0 where a line that does not rise lies there
+        already, infinity where it lies below, or where the level is out of bounds."""
         rising = self.slope > 0.0
         ahead = (level - self.end) / np.where(rising, self.slope, 1.0)
         with np.errstate(over="ignore"):
             hours = np.where(rising, self.last * np.exp(ahead), np.where(self.end >= level, 0.0, np.inf))
-        possible = self.bounds is None or level <= self.bounds[1]
-        reached: Floats = hours if possible else np.full_like(hours, np.inf)
+        reached: Floats = hours if self.bounds is None else np.where(level <= self.bounds[1], hours, np.inf)
         return reached
 
 
@@ -100,10 +99,11 @@ def drawn_curves(draws: LawDraws, compute: ArrayLike) -> Floats:
     return np.where(draws.lines.lawful[:, None], law, draws.lines.at(there))
 
 
-def drawn_hours(draws: LawDraws, level: float) -> Floats:
+def drawn_hours(draws: LawDraws, level: float, above: Floats | float = 0.0) -> Floats:
     """[K] compute at which the curves of the draws reach a level: 0 where a curve begins there, infinity
-    where it never does."""
-    law = hours_to_reach(level, draws.r0, draws.A, draws.B, draws.C_mid)
+    where it never does. The curves lie ``above`` the draws' own, [K] or one value."""
+    own = np.broadcast_to(level - np.asarray(above), draws.A.shape)
+    law = hours_to_reach(own, draws.r0, draws.A, draws.B, draws.C_mid)
     if draws.lines is None:
         return law
-    return np.where(draws.lines.lawful, law, draws.lines.hours_to_reach(level))
+    return np.where(draws.lines.lawful, law, draws.lines.hours_to_reach(own))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalerl_lab.fit.courses import LawDraws, drawn_curves, drawn_hours
+from scalerl_lab.fit.courses import LawDraws, drawn_curves
 from scalerl_lab.fit.fitted import QUANTILES, FittedCurve, interval_of
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.records import Interval
@@ -71,14 +71,18 @@ def pass_rate_difference(arm: LawDraws, other: LawDraws, gpu_hours: float) -> Di
     return Difference(of_arm - of_other)
 
 
-def log_hours_ratio(arm: LawDraws, other: LawDraws, level: float) -> Difference | None:
-    """log(GPU-hours of an arm to a pass rate / those of another); below 0 the arm is the faster one.
+def log_hours_ratio(arm: Floats, other: Floats) -> Difference | None:
+    """log(GPU-hours of an arm to a level / those of another); below 0 the arm is the faster one.
+
+    Args:
+        arm: [K] joint draws of its hours, infinite where it does not arrive.
+        other: [K] those of the other.
 
     Returns:
         Infinite in draws in which only one arrives; draws in which neither does are left out. None where
         neither ever does.
     """
-    of_arm, of_other = (np.log(np.maximum(drawn_hours(draws, level), _NARROWEST)) for draws in (arm, other))
+    of_arm, of_other = (np.log(np.maximum(hours, _NARROWEST)) for hours in (arm, other))
     arrives = ~(np.isinf(of_arm) & np.isinf(of_other))
     return Difference(of_arm[arrives] - of_other[arrives]) if arrives.any() else None
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scalerl_lab.config.sweep import Rule
-from scalerl_lab.fit.courses import drawn_curves, drawn_hours
+from scalerl_lab.fit.courses import drawn_curves
 from scalerl_lab.fit.identify import Limits
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.law_fit import LawFit, fit_posterior
 from scalerl_lab.fit.posterior import Draws
+from scalerl_lab.fit.reach import reached_hours
 from scalerl_lab.fit.window import curve_of
 from scalerl_lab.records import EvalPoint, Fit, FitStatus, Forecast, Interval
 
@@ -78,7 +79,9 @@ class FittedCurve:
 
     def hours_to_reach(self, level: float) -> Interval | None:
         """Compute at which the curve reaches a pass rate; None unless it does with 97.5 %."""
-        return None if self.draws is None else finite_interval(drawn_hours(self.draws, level))
+        if self.draws is None:
+            return None
+        return finite_interval(reached_hours(self.draws, level, [] if self.law is None else [self.law]))
 
 
 def finite_interval(values: Floats) -> Interval | None:

@@ -57,7 +57,7 @@ def pass_rate(gpu_hours: ArrayLike, r0: ArrayLike, A: ArrayLike, B: ArrayLike, C
     return rate
 
 
-def hours_to_reach(level: float, r0: ArrayLike, A: ArrayLike, B: ArrayLike, C_mid: ArrayLike) -> Floats:
+def hours_to_reach(level: ArrayLike, r0: ArrayLike, A: ArrayLike, B: ArrayLike, C_mid: ArrayLike) -> Floats:
     """Compute at which the law reaches a level: C_mid ((A - R0) / (level - R0) - 1)^(-1/B).
 
     Returns:
@@ -66,13 +66,13 @@ def hours_to_reach(level: float, r0: ArrayLike, A: ArrayLike, B: ArrayLike, C_mi
 
     Worked number: the level (A + R0) / 2 is reached at C_mid.
     """
-    start, ceiling, efficiency, midpoint = (
-        np.asarray(value, dtype=np.float64) for value in np.broadcast_arrays(r0, A, B, C_mid)
+    aim, start, ceiling, efficiency, midpoint = (
+        np.asarray(value, dtype=np.float64) for value in np.broadcast_arrays(level, r0, A, B, C_mid)
     )
-    reached = start >= level
-    reachable = ~reached & (ceiling > level)
-    missing: Any = np.where(reachable, ceiling - level, 1.0)
-    gained: Any = np.where(reachable, level - start, 1.0)
+    reached = start >= aim
+    reachable = ~reached & (ceiling > aim)
+    missing: Any = np.where(reachable, ceiling - aim, 1.0)
+    gained: Any = np.where(reachable, aim - start, 1.0)
     hours = midpoint * np.exp(-np.log(missing / gained) / efficiency)
     out: Floats = np.where(reached, 0.0, np.where(reachable, hours, np.inf))
     return out

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from scalerl_lab.fit.courses import LawDraws
 from scalerl_lab.fit.differences import Difference
@@ -13,6 +14,7 @@ from scalerl_lab.fit.fitted import interval_of
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.law_fit import LawFit, ready
 from scalerl_lab.fit.posterior import Draws, draw_posterior, locate
+from scalerl_lab.fit.reach import arm_curves, reached_hours
 from scalerl_lab.fit.window import curve_of
 from scalerl_lab.records import EvalPoint, Interval
 
@@ -27,6 +29,8 @@ class PooledCeiling:
     """Seeds with points enough for a fit."""
     identified: bool
     """Whether at least one seed's ceiling is identified."""
+    seeds: tuple[LawFit, ...] = ()
+    """Their fits: where the points have left the law. None: they lie on it."""
 
     @property
     def draws(self) -> Floats:
@@ -37,6 +41,14 @@ class PooledCeiling:
     def interval(self) -> Interval:
         """Median with central intervals of the ceiling."""
         return interval_of(self.law.A)
+
+    def curves(self, gpu_hours: ArrayLike) -> Floats:
+        """[K, M] the arm at M computes > 0: the law with what its seeds have wandered from it."""
+        return arm_curves(self.law, np.atleast_1d(np.asarray(gpu_hours, dtype=np.float64)), self.seeds)
+
+    def hours_to(self, level: float) -> Floats:
+        """[K] GPU-hours to a pass rate: as measured where that is known, else the law's; infinite: never."""
+        return reached_hours(self.law, level, self.seeds)
 
 
 @dataclass(frozen=True, slots=True)

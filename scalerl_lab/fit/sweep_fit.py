@@ -83,7 +83,8 @@ def fit_sweep(
         draws = [seed.draws for seed in seeds if seed.draws is not None]
         law = found.arms[arm]
         identified = any(seed.identified for seed in seeds)
-        return PooledCeiling(_of_arm(law.A, law.B, law.C_mid, draws), len(draws), identified)
+        wandered = tuple(seed.law for seed in seeds if seed.law is not None)
+        return PooledCeiling(_of_arm(law.A, law.B, law.C_mid, draws), len(draws), identified, wandered)
 
     return SweepFit(fits, MappingOnDemand(names, ceiling))
 

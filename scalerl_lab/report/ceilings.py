@@ -14,7 +14,6 @@ from scalerl_lab.fit import (
     Difference,
     PooledCeiling,
     ceiling_difference,
-    drawn_curves,
     interval_of,
     refit_at_ceiling,
 )
@@ -204,8 +203,7 @@ def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float
         lower = arm.difference is not None and arm.difference.probability_below(-margin) >= demanded
         if arm.pooled is None or not arm.identified or lower:
             continue
-        law, budget = arm.pooled.law, min(run.budget_gpu_hours for run in arm.chosen)
-        rates = drawn_curves(law, budget)[:, 0]
+        rates = arm.pooled.curves(min(run.budget_gpu_hours for run in arm.chosen))[:, 0]
         reached.append(float(np.quantile(rates, 1.0 - demanded)))
     return math.floor(min(reached) * 1000.0) / 1000.0 if reached else None
 
@@ -220,9 +218,9 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
     above = difference.probability_above(rule.margin) if difference is not None else None
     to_level = speed = None
     if level is not None and arm.pooled is not None and arm.identified:
-        to_level = hours_to_level(arm.pooled.law, level)
+        to_level = hours_to_level(arm.pooled, level)
         if control.pooled is not None and control.identified and not is_control:
-            speed = compare(arm.pooled.law, control.pooled.law, level)
+            speed = compare(arm.pooled, control.pooled, level)
     own = ceiling is not None and pooled is not None and abs(ceiling.median - pooled) > rule.margin
     refits = _refits(view, arm, ceiling.median if own and ceiling is not None else pooled)
     at_budget = _at_budget(arm)

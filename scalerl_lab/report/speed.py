@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scalerl_lab.fit import CeilingRefit, LawDraws, drawn_hours, interval_of, log_hours_ratio
+from scalerl_lab.fit import CeilingRefit, PooledCeiling, interval_of, log_hours_ratio
 from scalerl_lab.records import Interval
 from scalerl_lab.report.verdict import SPEED_FACTOR, Speed
 
@@ -26,9 +26,9 @@ class Hours:
     high80: float | None
 
 
-def hours_to_level(law: LawDraws, level: float) -> Hours:
+def hours_to_level(arm: PooledCeiling, level: float) -> Hours:
     """GPU-hours at which an arm reaches a level."""
-    hours = drawn_hours(law, level)
+    hours = arm.hours_to(level)
     low, median, high = np.quantile(hours, (0.1, 0.5, 0.9), method="inverted_cdf")
     return Hours(_finite(median), _finite(low), _finite(high))
 
@@ -37,12 +37,12 @@ def _finite(value: float) -> float | None:
     return None if math.isinf(value) else float(value)
 
 
-def compare(arm: LawDraws, control: LawDraws, level: float) -> Speed | None:
+def compare(arm: PooledCeiling, control: PooledCeiling, level: float) -> Speed | None:
     """How an arm's GPU-hours to a level relate to the control's, from joint draws of both.
 
     Draws of arms know the spread between seeds: an arm with one seed has it from its siblings.
     """
-    ratio = log_hours_ratio(arm, control, level)
+    ratio = log_hours_ratio(arm.hours_to(level), control.hours_to(level))
     if ratio is None:
         return None
     bound = math.log(SPEED_FACTOR)

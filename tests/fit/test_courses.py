@@ -105,7 +105,7 @@ def test_arms_that_are_lines_are_compared_along_their_lines() -> None:
         assert np.median(drawn_curves(laws[name], 8000.0)) == pytest.approx(
             0.3 + slope * math.log(32.0), abs=0.004
         )
-    ratio = log_hours_ratio(laws["arm"], laws["control"], 0.42)
+    ratio = log_hours_ratio(drawn_hours(laws["arm"], 0.42), drawn_hours(laws["control"], 0.42))
     assert ratio is not None
     # 0.12 / 0.045 - 0.12 / 0.05 = 0.2667.
     assert ratio.interval.low95 <= 0.2667 <= ratio.interval.high95

@@ -11,6 +11,7 @@ from scalerl_lab.config.sweep import Rule
 from scalerl_lab.fit import (
     ArmDraws,
     FittedCurve,
+    drawn_hours,
     fit_curve,
     log_hours_ratio,
     pass_rate_difference,
@@ -33,6 +34,11 @@ def arm(
     return ArmDraws(r0 * ones, A * ones, B * ones, C_mid * ones)
 
 
+def hours(draws: ArmDraws) -> np.ndarray:
+    """To a pass rate of 0.5."""
+    return drawn_hours(draws, 0.5)
+
+
 def test_the_difference_of_pass_rates_at_a_compute() -> None:
     # At the common midpoint both have half of their gain: (A - A') / 2.
     found = pass_rate_difference(arm(0.5 + 0.2 * RANKS), arm(0.5), 3000.0)
@@ -42,14 +48,14 @@ def test_the_difference_of_pass_rates_at_a_compute() -> None:
 
 
 def test_hours_to_a_level_compare_as_midpoints_where_all_else_is_alike() -> None:
-    found = log_hours_ratio(arm(C_mid=2400.0), arm(C_mid=3000.0), 0.5)
+    found = log_hours_ratio(hours(arm(C_mid=2400.0)), hours(arm(C_mid=3000.0)))
     assert found is not None
     assert found.draws == pytest.approx(np.full(K, math.log(0.8)))
 
 
 def test_hours_are_compared_draw_by_draw() -> None:
     midpoints = 3000.0 * np.exp(RANKS)
-    found = log_hours_ratio(arm(C_mid=0.5 * midpoints), arm(C_mid=midpoints), 0.5)
+    found = log_hours_ratio(hours(arm(C_mid=0.5 * midpoints)), hours(arm(C_mid=midpoints)))
     assert found is not None
     assert found.interval.high95 == pytest.approx(math.log(0.5))
 
@@ -57,16 +63,16 @@ def test_hours_are_compared_draw_by_draw() -> None:
 def test_an_arm_that_does_not_arrive_takes_infinitely_long() -> None:
     # It arrives in the 60 % of draws above 0.5.
     uncertain = np.where(RANKS < 0.4, 0.45, 0.6)
-    found = log_hours_ratio(arm(uncertain), arm(), 0.5)
+    found = log_hours_ratio(hours(arm(uncertain)), hours(arm()))
     assert found is not None
     assert np.mean(np.isposinf(found.draws)) == pytest.approx(0.4)
     assert found.probability_above(1.0) == pytest.approx(0.4)
     # Draws in which neither arrives say nothing of the two.
-    both = log_hours_ratio(arm(uncertain), arm(np.where(RANKS < 0.2, 0.45, 0.6)), 0.5)
+    both = log_hours_ratio(hours(arm(uncertain)), hours(arm(np.where(RANKS < 0.2, 0.45, 0.6))))
     assert both is not None
     assert both.draws.size == 0.8 * K
     assert np.mean(np.isposinf(both.draws)) == pytest.approx(0.25)
-    assert log_hours_ratio(arm(0.45), arm(0.45), 0.5) is None
+    assert log_hours_ratio(hours(arm(0.45)), hours(arm(0.45))) is None
 
 
 def test_which_run_ends_above() -> None:

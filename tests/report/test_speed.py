@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from scalerl_lab.fit import ArmDraws, CeilingRefit, interval_of
+from scalerl_lab.fit import ArmDraws, CeilingRefit, PooledCeiling, interval_of
 from scalerl_lab.fit.posterior import Draws
 from scalerl_lab.report.speed import compare, hours_to_level, pooled_efficiency
 
@@ -17,10 +17,10 @@ RANKS = (np.arange(K) + 0.5) / K
 
 def arm(
     A: float | np.ndarray = 0.6, B: float = 2.0, C_mid: float | np.ndarray = 3000.0, r0: float = 0.2
-) -> ArmDraws:
-    """Draws of an arm; what is one number is certain."""
+) -> PooledCeiling:
+    """An arm; what is one number is certain."""
     ones = np.ones(K)
-    return ArmDraws(r0 * ones, A * ones, B * ones, C_mid * ones)
+    return PooledCeiling(ArmDraws(r0 * ones, A * ones, B * ones, C_mid * ones), 1, True)
 
 
 def test_hours_to_the_level_by_hand() -> None:
@@ -74,7 +74,7 @@ def test_an_arm_that_never_arrives_is_slower() -> None:
 def test_pooled_efficiency_is_the_geometric_mean() -> None:
     refits = []
     for B in (1.0, 4.0):
-        law = arm(B=B)
+        law = arm(B=B).law
         draws = Draws(
             r0=law.r0,
             A=law.A,

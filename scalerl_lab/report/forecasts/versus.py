@@ -103,7 +103,7 @@ def reach_of(fitted: CurveFit, level: float) -> Reach | None:
     """The compute to a level by a fit's posterior; None where the fit has none."""
     if not isinstance(fitted, fit.LawFit) or fitted.draws is None:
         return None
-    return Reach(level, Difference(fit.drawn_hours(fitted.draws, level)).interval)
+    return Reach(level, Difference(fit.reached_hours(fitted.draws, level, [fitted])).interval)
 
 
 def compare(
@@ -139,7 +139,13 @@ def _by_posterior(other: str, fitted: CurveFit, reference: CurveFit, question: Q
     first = max(float(fitted.curve.compute[0]), float(reference.curve.compute[0]))
     until = max(AHEAD * last, computes[-1])
     where = fit.crossing(mine, its, first, until)
-    ratio = None if question.level is None else fit.log_hours_ratio(mine, its, question.level)
+    ratio = None
+    if question.level is not None:
+        mine_hours, its_hours = (
+            fit.reached_hours(draws, question.level, [run])
+            for draws, run in ((mine, fitted), (its, reference))
+        )
+        ratio = fit.log_hours_ratio(mine_hours, its_hours)
     return Versus(
         other=other,
         asymptote=_compared(mine.A - its.A),
