@@ -16,7 +16,7 @@ from typing import TypeVar
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.decide import Analysis, AnalysisJob, analyse, fit_together
 from scalerl_lab.fit import FittedCurve, SweepRun
-from scalerl_lab.launch.locking import serve_parent
+from scalerl_lab.parent import serve_parent
 from scalerl_lab.records import EvalPoint
 
 Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]

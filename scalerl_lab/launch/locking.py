@@ -1,12 +1,9 @@
-"""Locks that die with their holder, and child processes that die with their parent."""
+"""Locks that die with their holder."""
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +11,6 @@ from pathlib import Path
 from typing import TextIO
 
 from scalerl_lab.errors import LockHeld
-
-_PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -64,23 +59,3 @@ def try_exclusive(path: Path) -> TextIO | None:
         file.close()
         return None
     return file
-
-
-def serve_parent() -> None:
-    """Make this process one that computes for its parent: it dies with it, and does its arithmetic on one
-    thread, as the matrices of fits are too small for more.
-
-    numpy must not have been imported yet: it reads the number of threads when it is.
-    """
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    die_with_parent()
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent dies, so that a kill -9 leaves no orphan.
-
-    Linux only; elsewhere it does nothing.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -59,7 +59,7 @@ class ForecastPruner(BasePruner):
         margin: float,
         target: int | None = None,
         reference: Literal["best"] | float = "best",
-        threshold: float = 0.02,
+        threshold: float = 0.05,
         fit_start: int = 0,
         warm_up: int = 0,
         interval: int | None = None,

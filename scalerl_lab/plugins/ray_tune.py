@@ -79,7 +79,7 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         mode: Literal["max", "min"] | None = None,
         reference: Literal["best"] | Mapping[str, Any] | float = "best",
         action: Literal["stop", "pause"] = "stop",
-        threshold: float = 0.02,
+        threshold: float = 0.05,
         fit_start: float = 0.0,
         warm_up: float = 0.0,
         interval: float | None = None,

@@ -56,7 +56,7 @@ class ForecastRule:
     """Shortfall from the reference that does not matter, in units of the metric, >= 0."""
     target: float | None = None
     """Compute at which trials are compared; None: their asymptotes."""
-    threshold: float = 0.02
+    threshold: float = 0.05
     """A trial stops when the probability that it ends within the margin is below this; in (0, 0.5)."""
     reference: Reference = "best"
     """What a trial is compared with: the best trial, the control, or a value of the metric."""

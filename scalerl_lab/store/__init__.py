@@ -5,7 +5,7 @@ Files: ``store`` every question and entry; ``rows`` what it answers with; ``plan
 schema; ``orders`` what people order; ``proposals`` what a search chose to try; ``database`` SQLite or
 PostgreSQL, transactions and locks; ``migrate`` Alembic under a lock; ``outbox`` what MLflow is still to
 be told; ``mirrored`` in which words; ``mirror`` the process that tells it; ``charts`` how its Charts page
-looks; ``ui`` MLflow's server on it; ``parent`` whether the parent lives.
+looks; ``ui`` MLflow's server on it.
 
 To add a column or table: change ``tables``, add the next file to ``db/versions``, raise ``tables.HEAD``;
 a test compares the two. To mirror something new: a kind in ``outbox``, queued in the transaction of the

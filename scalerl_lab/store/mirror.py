@@ -26,10 +26,10 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import SQLAlchemyError
 
 from scalerl_lab.errors import LabError, StoreError
+from scalerl_lab.parent import alive, signal_at_parents_death
 from scalerl_lab.records import EvalPoint, PlannedRun
 from scalerl_lab.store import facts, mirrored, outbox
 from scalerl_lab.store.outbox import Kind, Message
-from scalerl_lab.store.parent import alive, signal_at_parents_death
 from scalerl_lab.store.statuses import OVER
 from scalerl_lab.store.store import Store
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scalerl_lab.errors import LabError, NotFound
+from scalerl_lab.parent import signal_at_parents_death
 from scalerl_lab.store.charts import charts_url
-from scalerl_lab.store.parent import signal_at_parents_death
 
 _START_S = 90.0
 _STOP_S = 10.0

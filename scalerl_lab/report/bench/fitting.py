@@ -15,6 +15,7 @@ from scalerl_lab.fit.curve import Curve
 from scalerl_lab.fit.law import Floats
 from scalerl_lab.fit.prediction import CurveFit
 from scalerl_lab.fit.simulate import SimulatedSweep, SweepKind, simulate_sweep
+from scalerl_lab.parent import serve_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -88,7 +89,7 @@ def for_each(
         return results
     # A fresh interpreter: a forked one would inherit threads of this one's libraries in mid-flight.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as processes:
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, serve_parent) as processes:
         for result in processes.map(partial(measure), tasks):
             results.append(result)
             if done is not None:
