@@ -214,7 +214,8 @@ class Driver:
         run.gpu_hours_now = progress.gpu_hours if progress and progress.trial == run.trial else 0.0
 
     def _refresh(self, run: DrivenRun) -> None:
-        (state,) = self.store.run_states(self.plan.sweep_id, [run.run_id])
+        known = {run.run_id: run.state.points}
+        (state,) = self.store.run_states(self.plan.sweep_id, [run.run_id], known=known)
         run.state, self._picture = as_granted(state), None
 
     @property

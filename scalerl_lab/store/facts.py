@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -109,14 +109,28 @@ def _write(session: Session, run_id: str, line: int, fact: Fact) -> None:
             session.execute(open_trial.values(ended_line=line, **ended))
 
 
-def points(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[EvalPoint, ...]]:
-    """Points of runs in the order of their steps; a run without points is absent."""
-    found: dict[str, list[EvalPoint]] = {}
+def points(
+    session: Session, run_ids: Iterable[str], known: Mapping[str, tuple[EvalPoint, ...]] | None = None
+) -> dict[str, tuple[EvalPoint, ...]]:
+    """Points of runs in the order of their steps; a run without points is absent.
+
+    Args:
+        session: of the database.
+        run_ids: of which runs.
+        known: first points of some of them, which are not read again.
+    """
+    found = {run_id: list((known or {}).get(run_id, ())) for run_id in run_ids}
+    unread = [run_id for run_id, curve in found.items() if not curve]
     columns = [getattr(PointTable, name) for name in _POINT]
-    chosen = select(PointTable.run_id, *columns).where(PointTable.run_id.in_(list(run_ids)))
+    later = [
+        and_(PointTable.run_id == run_id, PointTable.step > curve[-1].step)
+        for run_id, curve in found.items()
+        if curve
+    ]
+    chosen = select(PointTable.run_id, *columns).where(or_(PointTable.run_id.in_(unread), *later))
     for run_id, *values in session.execute(chosen.order_by(PointTable.run_id, PointTable.step)):
-        found.setdefault(run_id, []).append(EvalPoint(*values))
-    return {run_id: tuple(curve) for run_id, curve in found.items()}
+        found[run_id].append(EvalPoint(*values))
+    return {run_id: tuple(curve) for run_id, curve in found.items() if curve}
 
 
 def measurements(session: Session, run_ids: Iterable[str]) -> dict[str, tuple[Measurement, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import select
@@ -220,15 +220,27 @@ class Store:
 
     # ------------------------------------------------------------ where runs stand
 
-    def run_states(self, sweep_id: str, only: Collection[str] | None = None) -> list[RunState]:
-        """Where each run of a sweep stands, in the order of the plan; or those of the given ids."""
+    def run_states(
+        self,
+        sweep_id: str,
+        only: Collection[str] | None = None,
+        *,
+        known: Mapping[str, tuple[EvalPoint, ...]] | None = None,
+    ) -> list[RunState]:
+        """Where each run of a sweep stands, in the order of the plan.
+
+        Args:
+            sweep_id: the sweep.
+            only: ids of its runs; None: all.
+            known: first points of runs, as they were read before. They never change, and are not read again.
+        """
         planned = [run for run in self.plan(sweep_id).runs if only is None or run.run_id in only]
         chosen = select(SweepRunTable).filter_by(sweep_id=sweep_id)
         if only is not None:
             chosen = chosen.where(SweepRunTable.run_id.in_(only))
         with self.database.read() as session:
             places = {row.run_id: row for row in session.scalars(chosen)}
-            curves = fact_rows.points(session, places)
+            curves = fact_rows.points(session, places, known)
             trials: defaultdict[str, list[TrialRow]] = defaultdict(list)
             for run_id, row in fact_rows.trials(session, places):
                 trials[run_id].append(row)
