@@ -181,6 +181,13 @@ def test_figure_2_is_asked_of_one_model_and_one_set_of_problems() -> None:
             assert len({repr(getattr(each, fixed)) for each in recipes.values()}) == 1, fixed
 
 
+def test_a_change_within_a_mixture_is_named_by_its_part() -> None:
+    (arm,) = plan_file("loo_prorl_v1", "laptop").runs_of("binary_reward")
+    assert [(each.path, each.before, each.after) for each in arm.changes] == [
+        ("tasks.parts.1.tasks.partial_credit", "True", "False")
+    ]
+
+
 @pytest.mark.parametrize("sweep", SWEEPS)
 @pytest.mark.parametrize("profile", ["laptop", "cluster"])
 def test_arms_are_measured_on_the_same_prompts(sweep: str, profile: str) -> None:
