@@ -136,6 +136,11 @@ class TrialTable(Table):
     host: Mapped[str]
     pid: Mapped[int]
     code_version: Mapped[str]
+    sandbox_at: Mapped[float | None]
+    sandbox_kind: Mapped[str | None] = mapped_column(_Word)
+    sandbox_own_user: Mapped[bool | None]
+    sandbox_seccomp: Mapped[bool | None]
+    sandbox_why: Mapped[str | None]
     ended_line: Mapped[int | None]
     ended_at: Mapped[float | None]
     ended_step: Mapped[int | None]
