@@ -18,7 +18,7 @@ from scalerl_lab.tasks import build_tasks, close_shared_pools, verifiers
 from scalerl_lab.tasks.code import likely_code
 from scalerl_lab.tasks.data_files import read_items
 from scalerl_lab.tasks.item import Item
-from scalerl_lab.tasks.sandbox import Kind, SandboxPool, check, pool, shared_pool, start
+from scalerl_lab.tasks.sandbox import Kind, SandboxPool, check, pool, shared_pool
 from scalerl_lab.tasks.verifiers import Row, verify
 from tests.tasks.sandbox.host import without_bwrap
 
@@ -168,15 +168,18 @@ def test_all_or_nothing_twice_is_refused() -> None:
     PromptFiles(train="x", code_reward=CodeReward(score="all_or_nothing"), partial_credit=True)
 
 
+UNGIVEN = r"tests\[1\] cannot be given to a program"
+
+
 @pytest.mark.parametrize(
     ("test", "said"),
     [
         ({"input": "1"}, r"tests\[1\] is .*; allowed: .*stdin"),
         ({"stdin": "1", "expected": 1}, r"tests\[1\] is .*; allowed: .*stdin"),
         ({"function": "f(x)", "arguments": [], "expected": 1}, r"tests\[1\] is .*; allowed"),
-        ({"function": "f", "arguments": [], "expected": float("inf")}, r"tests\[1\] cannot be given to a program"),
-        ({"function": "f", "arguments": [float("nan")], "expected": 1}, r"tests\[1\] cannot be given to a program"),
-        ({"stdin": "\ud800", "expected": "1"}, r"tests\[1\] cannot be given to a program"),
+        ({"function": "f", "arguments": [], "expected": float("inf")}, UNGIVEN),
+        ({"function": "f", "arguments": [float("nan")], "expected": 1}, UNGIVEN),
+        ({"stdin": "\ud800", "expected": "1"}, UNGIVEN),
         (
             {"function": "f", "arguments": [], "expected": json.loads("[" * 102 + "]" * 102)},
             r"tests\[1\] expects what no program can give",
@@ -203,7 +206,7 @@ def denied(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     bwrap.write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1\n")
     bwrap.chmod(0o755)
     which = shutil.which
-    monkeypatch.setattr(start.shutil, "which", lambda name: str(bwrap) if name == "bwrap" else which(name))
+    monkeypatch.setattr(shutil, "which", lambda name: str(bwrap) if name == "bwrap" else which(name))
     for cached in (check.look_around, check.isolation_here):
         cached.cache_clear()
     yield
