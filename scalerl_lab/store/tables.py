@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0005"
+HEAD = "0006"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
