@@ -103,6 +103,22 @@ class TrialStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SandboxUsed:
+    """How an attempt keeps the code of responses from the machine; absent where it runs none."""
+
+    trial: int
+    at: float
+    kind: str
+    """``bubblewrap``, or ``weak``: resource limits alone, with files and network open."""
+    own_user: bool
+    """Programs run as a user that nothing else on the machine runs as."""
+    seccomp: bool
+    """A filter denies system calls that no solution needs."""
+    why: str = ""
+    """Why it is not bubblewrap."""
+
+
+@dataclass(frozen=True, slots=True)
 class EvalPoint:
     """One held-out measurement at a compute."""
 
@@ -245,7 +261,16 @@ class TrialEnded:
     detail: str = ""
 
 
-Fact = TrialStarted | EvalPoint | Measurement | PassCounts | LedgerEntry | CheckpointSaved | TrialEnded
+Fact = (
+    TrialStarted
+    | SandboxUsed
+    | EvalPoint
+    | Measurement
+    | PassCounts
+    | LedgerEntry
+    | CheckpointSaved
+    | TrialEnded
+)
 
 
 # ---------------------------------------------------------------- what is concluded
@@ -496,6 +521,7 @@ _FACTS: dict[str, type[Fact]] = {
     kind.__name__: kind
     for kind in (
         TrialStarted,
+        SandboxUsed,
         EvalPoint,
         Measurement,
         PassCounts,

@@ -22,7 +22,8 @@ def why_command(run: str, sweep: str | None, every: bool, no_plot: bool, as_json
     with the numbers, what it rests on, and the forecast as it was then; those in between are told as one.
 
     JSON: a list of run_id, sweep_id, arm, seed, status, gpu_hours, granted_gpu_hours, budget_gpu_hours,
-    demanded_probability, trials (trial, started_at, resumed_step, host, ended_at, end_reason), orders that
+    demanded_probability, trials (trial, started_at, resumed_step, host, ended_at, end_reason,
+    sandbox), orders that
     no decision tells of (order_id, run_id, kind, to_gpu_hours, by, why, at, settled_at, refused), decisions,
     all of them (decision_id, at, acted_at, step, gpu_hours, action, cause, by, reason, granted_gpu_hours,
     given_gpu_hours, saved_gpu_hours, evidence).

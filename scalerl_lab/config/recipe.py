@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from scalerl_lab.config.refusals import refuse_data
+from scalerl_lab.config.sandbox import CodeReward, Sandbox
 from scalerl_lab.config.stages import Always, Cycle, LengthChange, TemperatureChange, When, value_at
 from scalerl_lab.config.strict import Name, Strict
 
@@ -116,7 +117,7 @@ class ChainArithmetic(Strict):
 
 AnswerFormat = Literal["boxed", "answer_tag", "marker"]
 """How a response must give its answer: ``\\boxed{...}``, ``<answer>...</answer>``, or ``#`` before it on the
-last line. Instructions ask for none: there the whole response counts."""
+last line. Instructions ask for none: there the whole response counts; code is the last fenced block."""
 
 
 class _Text(Strict):
@@ -126,8 +127,8 @@ class _Text(Strict):
     """What the model reads: the prompt of a row, with its choices, takes the place of ``{prompt}``."""
     answer_format: AnswerFormat = "boxed"
     partial_credit: bool = False
-    """Whether a score below 1 (constraints followed in part, a puzzle solved in part) is rewarded by as much,
-    as ProRL does (arXiv 2505.24864, Table 4). A pass is a full score in either case."""
+    """Whether a score below 1 (a share of constraints or of a solution's tests) is rewarded by as much, as
+    ProRL does (arXiv 2505.24864, Table 4). A pass is a full score in either case."""
 
     @model_validator(mode="after")
     def _template_has_the_prompt(self) -> _Text:
@@ -154,7 +155,20 @@ class PromptFiles(_Text):
     """Further sets that are only measured: name -> file."""
     weights: dict[Name, PositiveFloat] = Field(default_factory=dict)
     """Shares of the files' domains in train and held-out set, as in a mixture; without any, as they come."""
+    sandbox: Sandbox = Sandbox()
+    """Where solutions to rows of the domain code run; other rows run nothing."""
+    code_reward: CodeReward = CodeReward()
+    """What a solution is worth; a fraction of its tests is rewarded only with ``partial_credit``."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _all_or_nothing_is_said_once(self) -> PromptFiles:
+        if self.code_reward.score == "all_or_nothing" and not self.partial_credit:
+            raise ValueError(
+                "code_reward.score=all_or_nothing is a no-op with partial_credit=false, which rewards full "
+                "scores alone in every domain; leave it out, or set partial_credit: true for other domains"
+            )
+        return self
 
 
 GymOptions = dict[str, bool | int | float | str | list[int] | list[str]]

@@ -150,7 +150,7 @@ class FactWriter:
 
 
 _ONCE_PER_STEP = {"EvalPoint": "step", "CheckpointSaved": "step"}
-_ONCE_PER_TRIAL = {"TrialStarted", "TrialEnded"}
+_ONCE_PER_TRIAL = {"TrialStarted", "SandboxUsed", "TrialEnded"}
 _KINDS_OF_STEPS = {"train", "evaluate", "checkpoint"}
 
 

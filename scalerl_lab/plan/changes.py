@@ -16,7 +16,8 @@ LONGEST = 40
 def changes(before: Recipe, after: Recipe) -> tuple[Change, ...]:
     """Every key path in which two recipes differ, in the recipe's own order.
 
-    A choice whose ``type`` changed is one change; otherwise each field is one.
+    A choice whose ``type`` changed is one change; otherwise each field is one, also within the parts of a
+    mixture: ``tasks.parts.1.tasks.partial_credit``.
     """
     return tuple(
         change
@@ -47,10 +48,17 @@ def _plain(recipe: Recipe, name: str) -> Any:
 def _differences(path: str, before: Any, after: Any) -> list[Change]:
     if before == after:
         return []
+    if _parts(before) and _parts(after) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [change for index, pair in pairs for change in _differences(f"{path}.{index}", *pair)]
     mappings = isinstance(before, Mapping) and isinstance(after, Mapping)
     if mappings and before.get("type") == after.get("type"):
         return [change for key in before for change in _differences(f"{path}.{key}", before[key], after[key])]
     return [Change(path, short(_as_asked(path, before)), short(_as_asked(path, after)))]
+
+
+def _parts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
 
 
 def _as_asked(path: str, value: Any) -> Any:

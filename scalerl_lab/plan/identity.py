@@ -12,6 +12,22 @@ from scalerl_lab.config.recipe import Recipe
 RESULTS_VERSION = 1
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
+_SANDBOX = {
+    "fallback": "refuse",
+    "workers": None,
+    "limits": {
+        "cpu_s": 2,
+        "wall_s": 4.0,
+        "memory_mb": 512,
+        "processes": 16,
+        "open_files": 64,
+        "scratch_mb": 16,
+        "files": 2048,
+        "output_kb": 1024,
+    },
+}
+_CODE_REWARD = {"score": "fraction", "total_s": 5.0, "float_tolerance": 1e-6}
+
 NEUTRAL: dict[str, Any] = {
     "sampling.temperature_changes": [],
     "sampling.max_response_tokens_changes": [],
@@ -48,6 +64,10 @@ NEUTRAL: dict[str, Any] = {
     "tasks.partial_credit": False,
     "tasks.heldout": None,
     "tasks.weights": {},
+    "tasks.sandbox": _SANDBOX,
+    "tasks.code_reward": _CODE_REWARD,
+    "tasks.parts.tasks.sandbox": _SANDBOX,
+    "tasks.parts.tasks.code_reward": _CODE_REWARD,
 }
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 
@@ -78,14 +98,23 @@ def run_identity(recipe: Recipe, seed: int, meter: Meter) -> str:
 
 
 def without_neutral(value: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """A recipe's JSON without later fields that have their neutral value, at any depth."""
+    """A recipe's JSON without later fields that have their neutral value, at any depth.
+
+    Members of a list of objects have the path of the list.
+    """
     kept: dict[str, Any] = {}
     for name, inner in value.items():
         path = f"{at}{name}"
         if path in NEUTRAL and inner == NEUTRAL[path]:
             continue
-        kept[name] = without_neutral(inner, f"{path}.") if isinstance(inner, dict) else inner
+        kept[name] = _inside(inner, f"{path}.")
     return kept
+
+
+def _inside(value: Any, at: str) -> Any:
+    if isinstance(value, list):
+        return [_inside(each, at) for each in value]
+    return without_neutral(value, at) if isinstance(value, dict) else value
 
 
 def digest(value: Any, num_digits: int) -> str:

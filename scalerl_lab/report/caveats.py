@@ -30,6 +30,7 @@ def _all(view: SweepView, found: Ceilings) -> list[tuple[str, str] | None]:
             "decline after the last point is outside it.",
         ),
         _evaluation(view),
+        _sandbox(view),
         _reused(found),
     ]
 
@@ -92,6 +93,22 @@ def _evaluation(view: SweepView) -> tuple[str, str] | None:
         f"Pass rates are means over {last.num_prompts:,} fixed prompts, {last.num_samples:,} samples a "
         "point, of the distribution that was trained on, under each arm's own length control. Other tasks "
         "may rank the arms differently.",
+    )
+
+
+def _sandbox(view: SweepView) -> tuple[str, str] | None:
+    weak = {
+        run.label: trial.sandbox
+        for run in view.runs
+        for trial in run.trials
+        if trial.sandbox is not None and trial.sandbox.kind == "weak"
+    }
+    if not weak:
+        return None
+    return (
+        f"Code of {num(len(weak), 'run')} ran weakly isolated",
+        "Their programs could read files, those of the tests among them, and reach the network: a pass need "
+        f"not be a solution. Why: {next(iter(weak.values())).why}.",
     )
 
 

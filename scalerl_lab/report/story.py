@@ -230,6 +230,8 @@ def _tried(state: RunState, trials: Sequence[TrialRow]) -> list[Entry]:
         at = _used(state, started.resumed_step)
         whence = f"from its checkpoint at step {started.resumed_step:,}" if started.resumed_step else ""
         text = f"Trial {started.trial} on {started.host}{', ' if whence else ''}{whence}."
+        if trial.sandbox is not None:
+            text += f" Code in responses runs under {trial.sandbox.kind} isolation."
         head = "went on" if started.resumed_step else "started"
         found.append(Entry(Kind.TRIAL, started.at, (at, at), head, text))
         if ended is not None and ended.reason not in (EndReason.GRANT_REACHED, EndReason.STOPPED):

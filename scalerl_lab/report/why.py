@@ -248,6 +248,7 @@ def _trial_json(trial: TrialRow) -> dict[str, Any]:
         "host": trial.started.host,
         "ended_at": ended.at if ended is not None else None,
         "end_reason": ended.reason.value if ended is not None else None,
+        "sandbox": trial.sandbox.kind if trial.sandbox is not None else None,
     }
 
 

@@ -23,6 +23,7 @@ from scalerl_lab.records import (
     Measurement,
     PassCounts,
     RunSpec,
+    SandboxUsed,
     TrialEnded,
     fact_from_json,
     fact_to_json,
@@ -35,7 +36,7 @@ from scalerl_lab.rl.meter import Clock, ModelShape, Pace
 from scalerl_lab.rl.rollout import NoBatch, Rollout
 from scalerl_lab.rl.update import Tally, Trainer
 from scalerl_lab.rl.warm_start import Start, start_policy
-from scalerl_lab.tasks import TaskSet, build_tasks
+from scalerl_lab.tasks import TaskSet, build_tasks, close_shared_pools
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
@@ -45,12 +46,21 @@ if TYPE_CHECKING:
 
 def train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supervisor) -> TrialEnded:
     """The loop behind ``scalerl_lab.rl.train``, which documents it."""
+    try:
+        return _train(spec, folder, cache, trial, supervisor)
+    finally:
+        close_shared_pools()
+
+
+def _train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Supervisor) -> TrialEnded:
     require_supported(spec.recipe.engine, spec.recipe.model)
     if not torch.cuda.is_available():
         # One thread: sums are added in one order, and two runs share two cores.
         torch.set_num_threads(1)
     checkpoint = newest_of_run(folder, spec.run_id)
     tasks = build_tasks(spec.recipe.tasks, spec.recipe.model)
+    if tasks.isolation is not None:
+        supervisor.emit(SandboxUsed(trial, time.time(), **asdict(tasks.isolation)))
     if checkpoint is None:
         start = start_policy(spec.recipe, tasks, spec.run_id, spec.seed, cache)
         run = _Run(spec, tasks, start.policy, folder, trial, supervisor)

@@ -51,8 +51,8 @@ def content_key(recipe: Recipe) -> str:
     content: dict[str, Any] = {
         "version": _CONTENT_VERSION,
         "model": recipe.model.model_dump(mode="json"),
-        # What is only measured plays no part in it.
-        "tasks": recipe.tasks.model_dump(mode="json", exclude={"downstream"}),
+        # What is only measured, and how that is judged, plays no part in it.
+        "tasks": recipe.tasks.model_dump(mode="json", exclude={"downstream", "sandbox", "code_reward"}),
         "warm_start": recipe.warm_start.model_dump(mode="json"),
     }
     if files := training_files(recipe.tasks):

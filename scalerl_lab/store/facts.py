@@ -19,6 +19,7 @@ from scalerl_lab.records import (
     LedgerKind,
     Measurement,
     PassCounts,
+    SandboxUsed,
     TrialEnded,
     TrialStarted,
     to_json,
@@ -103,6 +104,10 @@ def _write(session: Session, run_id: str, line: int, fact: Fact) -> None:
             started = to_json(fact)
             started["started_at"] = started.pop("at")
             insert_new(session, TrialTable, [{"run_id": run_id, "line": line, **started}])
+        case SandboxUsed():
+            used = {f"sandbox_{name}": value for name, value in to_json(fact).items() if name != "trial"}
+            of_trial = update(TrialTable).filter_by(run_id=run_id, trial=fact.trial, sandbox_at=None)
+            session.execute(of_trial.values(**used))
         case TrialEnded():
             ended = {f"ended_{name}": value for name, value in to_json(fact).items() if name != "trial"}
             open_trial = update(TrialTable).filter_by(run_id=run_id, trial=fact.trial, ended_line=None)
@@ -178,11 +183,25 @@ def trials(session: Session, run_ids: Iterable[str]) -> list[tuple[str, TrialRow
     """Trials of runs in the order of their numbers."""
     chosen = select(TrialTable).where(TrialTable.run_id.in_(list(run_ids)))
     rows = session.scalars(chosen.order_by(TrialTable.run_id, TrialTable.trial))
-    return [(row.run_id, TrialRow(_started(row), _ended(row))) for row in rows]
+    return [(row.run_id, TrialRow(_started(row), _ended(row), _sandbox(row))) for row in rows]
 
 
 def _started(row: TrialTable) -> TrialStarted:
     return TrialStarted(row.trial, row.started_at, row.resumed_step, row.host, row.pid, row.code_version)
+
+
+def _sandbox(row: TrialTable) -> SandboxUsed | None:
+    if (
+        row.sandbox_at is None
+        or row.sandbox_kind is None
+        or row.sandbox_own_user is None
+        or row.sandbox_seccomp is None
+    ):
+        return None
+    why = row.sandbox_why or ""
+    return SandboxUsed(
+        row.trial, row.sandbox_at, row.sandbox_kind, row.sandbox_own_user, row.sandbox_seccomp, why
+    )
 
 
 def _ended(row: TrialTable) -> TrialEnded | None:

@@ -66,6 +66,8 @@ class Standing:
     status_at: float
     decision: Decision | None
     code_version: str | None
+    sandbox: str | None
+    """Kind of isolation of the newest trial."""
 
 
 def standing(session: Session, sweep_id: str, run_id: str) -> Standing:
@@ -74,7 +76,9 @@ def standing(session: Session, sweep_id: str, run_id: str) -> Standing:
     decision = conclusions.last_decisions(session, sweep_id).get(run_id)
     trials = facts.trials(session, [run_id])
     code_version = trials[-1][1].started.code_version if trials else None
-    return Standing(RunStatus(place.status), place.status_at, decision, code_version)
+    used = trials[-1][1].sandbox if trials else None
+    sandbox = used.kind if used else None
+    return Standing(RunStatus(place.status), place.status_at, decision, code_version, sandbox)
 
 
 def fits(session: Session, fit_ids: Sequence[int]) -> list[tuple[float, Concluded]]:
@@ -125,6 +129,8 @@ def standing_tags(now: Standing) -> dict[str, str]:
     tags = {"status": now.status.value}
     if now.code_version is not None:
         tags["code_version"] = _cut(now.code_version, _MAX_TAG)
+    if now.sandbox is not None:
+        tags["sandbox"] = now.sandbox
     if now.decision is not None:
         tags["decision"] = _cut(f"{now.decision.action}: {now.decision.reason}", _MAX_TAG)
         tags["decision_cause"] = now.decision.cause.value

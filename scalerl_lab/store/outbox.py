@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from scalerl_lab.records import EvalPoint, Fact, Measurement, TrialStarted
+from scalerl_lab.records import EvalPoint, Fact, Measurement, SandboxUsed, TrialStarted
 from scalerl_lab.store.tables import FitTable, MeasurementTable, OutboxTable, PointTable, SweepRunTable
 
 
@@ -54,7 +54,7 @@ def queue_facts(session: Session, run_id: str, facts: Sequence[Fact]) -> None:
     sweeps = session.scalars(select(SweepRunTable.sweep_id).filter_by(run_id=run_id)).all()
     steps = [fact.step for fact in facts if isinstance(fact, EvalPoint)]
     beside = sorted({fact.step for fact in facts if isinstance(fact, Measurement)})
-    new_trial = any(isinstance(fact, TrialStarted) for fact in facts)
+    new_trial = any(isinstance(fact, TrialStarted | SandboxUsed) for fact in facts)
     for sweep_id in sweeps:
         queue(session, [(sweep_id, run_id, Kind.POINT, step) for step in steps])
         queue(session, [(sweep_id, run_id, Kind.MEASUREMENTS, step) for step in beside])

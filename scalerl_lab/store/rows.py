@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scalerl_lab.records import Decision, LedgerEntry, Order, RunStatus, TrialEnded, TrialStarted
+from scalerl_lab.records import Decision, LedgerEntry, Order, RunStatus, SandboxUsed, TrialEnded, TrialStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class TrialRow:
     started: TrialStarted
     ended: TrialEnded | None
     """None while it lives, and for ever when it was killed from outside."""
+    sandbox: SandboxUsed | None = None
+    """None where it ran no code of responses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0005"
+HEAD = "0006"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -136,6 +136,11 @@ class TrialTable(Table):
     host: Mapped[str]
     pid: Mapped[int]
     code_version: Mapped[str]
+    sandbox_at: Mapped[float | None]
+    sandbox_kind: Mapped[str | None] = mapped_column(_Word)
+    sandbox_own_user: Mapped[bool | None]
+    sandbox_seccomp: Mapped[bool | None]
+    sandbox_why: Mapped[str | None]
     ended_line: Mapped[int | None]
     ended_at: Mapped[float | None]
     ended_step: Mapped[int | None]

@@ -7,7 +7,8 @@ Text: ``item`` the fields of a row; ``data_files`` reading and checking them; ``
 puts its answer; ``verifiers`` one function and one row a domain, over ``text_answers``, ``instructions``,
 ``math_checks`` and ``gym_calls``; ``gym_audit`` which generators of reasoning-gym can be trusted;
 ``workers`` and ``worker`` checks in processes that can be killed. Code: ``sandbox`` where untrusted code
-runs; ``code`` solutions to programming problems, scored by their tests.
+runs, one pool of it a process, ended with the run; ``code`` solutions to programming problems, scored by
+their tests.
 
 To add a family: a model in ``config.recipe`` joined to its ``Tasks`` union, a class with the shape of
 ``TaskSet`` here, and one row in ``TASKS``. To add a domain of text: see ``verifiers``. A prompt's split is a
@@ -28,6 +29,7 @@ from scalerl_lab.config.recipe import LlamaModel, Mixture, Model, PromptFiles, R
 from scalerl_lab.tasks.chain_arithmetic import ChainArithmeticTasks
 from scalerl_lab.tasks.mixture import MixtureTasks
 from scalerl_lab.tasks.problem import Demonstration, Problem, TaskSet, Verdict
+from scalerl_lab.tasks.sandbox import close_shared_pools
 from scalerl_lab.tasks.text_tasks import prompt_file_tasks, reasoning_gym_tasks
 from scalerl_lab.tasks.tokenizer import ByteTokenizer, CheckpointTokenizer, Tokenizer, Vocabulary
 
@@ -40,6 +42,7 @@ __all__ = [
     "Verdict",
     "Vocabulary",
     "build_tasks",
+    "close_shared_pools",
     "training_files",
 ]
 
@@ -105,9 +108,10 @@ def build_tasks(tasks: Tasks, model: Model | None = None) -> TaskSet:
         model: whose vocabulary text is written in; bytes for a ``llama``, and without one.
 
     Raises:
-        NotSupported: a domain has no verifier here, or its package is not installed.
+        NotSupported: a domain's package is not installed.
         NotFound: a file or a checkpoint's tokenizer is missing.
         DataError: a file of prompts is bad, or sets overlap.
         ConfigError: the family has fewer distinct prompts than were asked for.
+        ResourceError: prompts ask for code, which cannot be run in a sandbox here.
     """
     return TASKS[tasks.type](tasks, model or LlamaModel())

@@ -62,6 +62,9 @@ class ChainArithmeticTasks:
         ConfigError: the family has fewer distinct prompts than were asked for.
     """
 
+    isolation = None
+    """Answers are compared, and nothing is run."""
+
     def __init__(self, config: ChainArithmetic) -> None:
         self._config = config
         self._moves = tuple((op, v) for op in config.operations for v in _operands(op, config.modulus))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scalerl_lab.errors import DataError
+from scalerl_lab.tasks.code import read_cases
 from scalerl_lab.tasks.instructions import problem_of
 from scalerl_lab.tasks.item import DOMAINS, LETTERS, Item
 
@@ -159,6 +160,11 @@ def _domain_problems(row: dict[str, Any]) -> list[str]:
     tolerance = row.get("metadata", {}).get("rel_tolerance", 0)
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
         return [f"metadata.rel_tolerance must be a number from 0 to below 1, got {tolerance!r}"]
+    if row["domain"] == "code":
+        try:
+            read_cases(row["tests"])
+        except DataError as error:
+            return [str(error)]
     found = [problem_of(each) for each in row.get("constraints", ())]
     return [f"constraints: {each}" for each in found if each]
 

@@ -7,7 +7,8 @@ prompt       text                 all; what the model reads, put into the recipe
 answer       text or number       math, stem; choice (a letter: the first choice is A); logic
 choices      list of texts        choice; 2 to 26 of them, written below the prompt as A) ..., B) ...
 constraints  list of objects      instructions; {"type": name, ...}, see CONSTRAINTS in ``instructions``
-tests        list of objects      code
+tests        list of objects      code; {"stdin": TEXT, "expected": TEXT}, or
+                                  {"function": NAME, "arguments": [...], "expected": VALUE}
 response     text                 none; a written response, for a supervised warm start
 metadata     object               none; kept as it is (logic: source_dataset names the scorer; stem:
                                   rel_tolerance)

@@ -9,6 +9,7 @@ import numpy as np
 from scalerl_lab.config.recipe import Demonstrations
 from scalerl_lab.errors import ConfigError, DataError
 from scalerl_lab.tasks.problem import Demonstration, Problem, TaskSet, Verdict
+from scalerl_lab.tasks.sandbox import Isolation
 from scalerl_lab.tasks.text_tasks import in_shares
 from scalerl_lab.tasks.tokenizer import Vocabulary
 
@@ -44,6 +45,11 @@ class MixtureTasks:
                         f"tasks.parts: parts {self._part_of[problem.prompt] + 1} and {number + 1} share "
                         f"the prompt {_shown(problem, tokenizer)!r}; take it out of one"
                     )
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """That of the parts that run code: one machine isolates them all alike."""
+        return next((part.isolation for part in self._parts if part.isolation is not None), None)
 
     def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:
         """One verdict a row; each part judges its own rows together."""

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from scalerl_lab.config.recipe import Demonstrations
 from scalerl_lab.tasks.item import Item
+from scalerl_lab.tasks.sandbox import Isolation
 from scalerl_lab.tasks.tokenizer import Vocabulary
 
 
@@ -70,6 +71,11 @@ class TaskSet(Protocol):
     @property
     def downstream(self) -> Mapping[str, tuple[Problem, ...]]:
         """Further sets that are only measured, by name."""
+        ...
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """How code in responses is kept from the machine; None where none is run."""
         ...
 
     def verdicts(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[Verdict]:

@@ -12,15 +12,17 @@ import numpy as np
 from scalerl_lab.config.problems import nearest
 from scalerl_lab.config.reading import data_file
 from scalerl_lab.config.recipe import Demonstrations, PromptFiles, ReasoningGym
+from scalerl_lab.config.sandbox import CodeReward, Sandbox
 from scalerl_lab.errors import ConfigError, DataError, NotFound, NotSupported
 from scalerl_lab.tasks.answers import WRITTEN
 from scalerl_lab.tasks.data_files import normalised, read_items, refuse_overlap
 from scalerl_lab.tasks.gym_audit import EXCLUDED, generators
 from scalerl_lab.tasks.item import Item
 from scalerl_lab.tasks.problem import Demonstration, Problem, Verdict
+from scalerl_lab.tasks.sandbox import Isolation, isolation_here
 from scalerl_lab.tasks.text_answers import is_text, number
 from scalerl_lab.tasks.tokenizer import Vocabulary
-from scalerl_lab.tasks.verifiers import VERIFIERS, Row, verify
+from scalerl_lab.tasks.verifiers import Row, verify
 from scalerl_lab.tasks.workers import Call, shared
 
 T = TypeVar("T")
@@ -39,8 +41,9 @@ class TextTasks:
         train, heldout, downstream: items.
 
     Raises:
-        NotSupported: a domain has no verifier, or its package is not installed.
+        NotSupported: a domain's package is not installed.
         DataError: sets overlap, or a gold answer of mathematics cannot be read.
+        ResourceError: an item asks for code, which cannot be run in a sandbox here.
     """
 
     def __init__(
@@ -57,6 +60,12 @@ class TextTasks:
         refuse_overlap({"train": train, "heldout": heldout, **named})
         everything = [*train, *heldout, *(item for items in downstream.values() for item in items)]
         require_verifiable(everything)
+        self._sandbox, self._code_reward = Sandbox(), CodeReward()
+        if isinstance(config, PromptFiles):
+            self._sandbox, self._code_reward = config.sandbox, config.code_reward
+        runs_code = any(item.domain == "code" for item in everything)
+        # Found out now: a run must not train for hours before its first program is refused.
+        self.isolation: Isolation | None = isolation_here(self._sandbox.fallback) if runs_code else None
         self.train = self._problems(train)
         self.heldout = self._problems(heldout)
         self.downstream = {name: self._problems(items) for name, items in downstream.items()}
@@ -70,7 +79,8 @@ class TextTasks:
         for problem, response in zip(problems, responses, strict=True):
             if problem.item is None:
                 raise ValueError("a problem without text is not one of these tasks")
-            rows.append(Row(problem.item, self.tokenizer.decode(response), self._config.answer_format))
+            text, asked = self.tokenizer.decode(response), self._config.answer_format
+            rows.append(Row(problem.item, text, asked, self._sandbox, self._code_reward))
         found = verify(rows)
         if self._config.partial_credit:
             return found
@@ -134,21 +144,15 @@ def require_verifiable(items: Sequence[Item]) -> None:
     """Refuse items of which no response could be judged.
 
     Raises:
-        NotSupported: a domain has no verifier here, its package is not installed, or a generator is excluded.
+        NotSupported: a domain's package is not installed, or a generator is excluded.
         DataError: a gold answer of mathematics cannot be read.
     """
-    _require_verifiers(items)
+    _require_packages(items)
     _require_readable_gold(items)
 
 
-def _require_verifiers(items: Sequence[Item]) -> None:
-    first = {item.domain: item for item in reversed(items)}
-    for domain, item in first.items():
-        if domain not in VERIFIERS:
-            raise NotSupported(
-                f"{item.place}: domain {domain} has no verifier in this version; "
-                f"allowed: {', '.join(VERIFIERS)}"
-            )
+def _require_packages(items: Sequence[Item]) -> None:
+    for domain in dict.fromkeys(item.domain for item in items):
         require_package(_PACKAGES.get(domain, ""), f"domain {domain}")
     for item in items:
         generator = item.metadata.get("source_dataset")

@@ -1,7 +1,7 @@
 """Programmatic verifiers of text, one a domain: a strict score and a format-tolerant one.
 
 Each takes the rows of its domain and gives a verdict a row. None of them raises for what a model wrote, and
-all are bounded in time: what may hang runs in ``workers``.
+all are bounded in time: what may hang runs in ``workers``, and code in a ``sandbox``.
 
 To add a domain: its name in ``item.DOMAINS``, the fields it needs in ``data_files``, a function here, and a
 row in ``VERIFIERS``.
@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from scalerl_lab.config.sandbox import CodeReward, Sandbox
 from scalerl_lab.tasks.answers import after_thinking, strict_answer, tolerant_answers
+from scalerl_lab.tasks.code import CodeVerifier, last_block, likely_code, read_cases
 from scalerl_lab.tasks.gym_audit import PARTS_COUNT
 from scalerl_lab.tasks.instructions import loosely_followed, share_followed
 from scalerl_lab.tasks.item import LETTERS, Item
 from scalerl_lab.tasks.problem import Verdict
+from scalerl_lab.tasks.sandbox import shared_pool
 from scalerl_lab.tasks.text_answers import MOST_CHARACTERS, is_text, number, quantity, same_text
 from scalerl_lab.tasks.workers import Call, shared
 
@@ -35,6 +38,9 @@ class Row:
     response: str
     answer_format: str
     """A key of ``answers.FORMATS``."""
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    """Where its code runs, in the domain code."""
+    code_reward: CodeReward = field(default_factory=CodeReward)
 
     def strict(self) -> str | None:
         """The answer under the format, where it is kept and the answer is not too long."""
@@ -222,8 +228,63 @@ def instructions(rows: Sequence[Row]) -> list[Verdict]:
     return verdicts
 
 
+# ---------------------------------------------------------------- code
+
+
+def code(rows: Sequence[Row]) -> list[Verdict]:
+    """What the last closed fenced block after the thinking is worth by its tests, run in a sandbox.
+
+    Tolerantly the code that stands elsewhere: see ``code.likely_code``.
+
+    Raises:
+        ResourceError: a sandbox cannot be started.
+    """
+    places: dict[tuple[Sandbox, CodeReward], list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault((row.sandbox, row.code_reward), []).append(place)
+    found: dict[int, Verdict] = {}
+    for (sandbox, reward), of_settings in places.items():
+        verifier = CodeVerifier(shared_pool(sandbox), reward)
+        found |= dict(zip(of_settings, _code([rows[p] for p in of_settings], verifier), strict=True))
+    return [found[place] for place in range(len(rows))]
+
+
+def _code(rows: Sequence[Row], verifier: CodeVerifier) -> list[Verdict]:
+    sources = [_sources(row.response) for row in rows]
+    # Strict and tolerant source are mostly one, and so are those of a group's completions: each runs once.
+    solutions = {
+        (id(row.item), source): row.item
+        for row, both in zip(rows, sources, strict=True)
+        for source in both
+        if source
+    }
+    tests = {id(item): read_cases(list(item.tests)) for item in solutions.values()}
+    judged = verifier.verify_sources((tests[item], source) for item, source in solutions)
+    scored = {key: verdict.score for key, verdict in zip(solutions, judged, strict=True)}
+    verdicts = []
+    for row, (strict, tolerant) in zip(rows, sources, strict=True):
+        score = scored.get((id(row.item), strict), 0.0)
+        verdicts.append(Verdict(score, max(score, scored.get((id(row.item), tolerant), 0.0))))
+    return verdicts
+
+
+def _sources(response: str) -> tuple[str, str]:
+    """The code under the format, and where it likely stands; empty where there is none."""
+    text = after_thinking(response)
+    strict = last_block(text) if text is not None else None
+    likely = likely_code(text if text and text.strip() else response)
+    return (strict or "").rstrip(), (likely or "").rstrip()
+
+
 VERIFIERS: Mapping[str, Callable[[Sequence[Row]], list[Verdict]]] = MappingProxyType(
-    {"math": math, "stem": stem, "choice": choice, "logic": logic, "instructions": instructions}
+    {
+        "math": math,
+        "stem": stem,
+        "choice": choice,
+        "logic": logic,
+        "instructions": instructions,
+        "code": code,
+    }
 )
 """``domain`` of an item -> its verifier."""
 
@@ -235,9 +296,6 @@ def verify(rows: Sequence[Row]) -> list[Verdict]:
         places.setdefault(row.item.domain, []).append(place)
     found: dict[int, Verdict] = {}
     for domain, of_domain in places.items():
-        clipped = [
-            Row(rows[p].item, rows[p].response[-MOST_RESPONSE_CHARACTERS:], rows[p].answer_format)
-            for p in of_domain
-        ]
+        clipped = [replace(rows[p], response=rows[p].response[-MOST_RESPONSE_CHARACTERS:]) for p in of_domain]
         found |= dict(zip(of_domain, VERIFIERS[domain](clipped), strict=True))
     return [found[place] for place in range(len(rows))]

@@ -100,25 +100,37 @@ def test_what_is_neutral_is_what_a_recipe_says_by_default() -> None:
     some = {"loss": {"type": "ppo_clip"}, "length_control": {"type": "penalty"}}
     said = [
         each.model_dump(mode="json")
-        for each in (override(BASE, some), tiny_recipe(), read_recipe("scalerl_8b"))
+        for each in (
+            override(BASE, some),
+            tiny_recipe(),
+            read_recipe("scalerl_8b"),
+            read_recipe("two_domains_tiny"),
+        )
     ]
     for path, neutral in identity.NEUTRAL.items():
-        found = [value for recipe in said if (value := value_at(recipe, path)) is not ABSENT]
+        found = [value for recipe in said for value in values_at(recipe, path.split("."))]
         assert found, path
         assert all(value == neutral for value in found), path
     kept = set(identity.without_neutral(said[0])) | set(identity.without_neutral(said[0])["loss"])
     assert not {"anchor", "kl", "reference", "dual_clip", "entropy_bonus"} & kept
 
 
-ABSENT = object()
+def values_at(said: Any, parts: list[str]) -> list[Any]:
+    """What stands at a path, in each member of the lists on the way; nothing where it is absent."""
+    if not parts:
+        return [said]
+    if isinstance(said, list):
+        return [value for each in said for value in values_at(each, parts)]
+    return values_at(said[parts[0]], parts[1:]) if isinstance(said, dict) and parts[0] in said else []
 
 
-def value_at(said: Any, path: str) -> Any:
-    for part in path.split("."):
-        if not isinstance(said, dict) or part not in said:
-            return ABSENT
-        said = said[part]
-    return said
+def test_a_later_field_inside_a_list_changes_no_identity() -> None:
+    neutral = identity.NEUTRAL["tasks.sandbox"]
+    weak = neutral | {"fallback": "weak"}
+    parts = [{"tasks": {"sandbox": neutral, "seed": 1}}, {"tasks": {"sandbox": weak}}]
+    assert identity.without_neutral({"tasks": {"parts": parts}}) == {
+        "tasks": {"parts": [{"tasks": {"seed": 1}}, {"tasks": {"sandbox": weak}}]}
+    }
 
 
 def test_identity_ignores_prose_and_keeps_all_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalerl_lab.config.reading import available, read_recipe, shipped
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.errors import ConfigError, NotFound, UserError
 from scalerl_lab.plan import SweepPlan, describe, plan_file
 from tests.golden.check import check
@@ -20,8 +21,16 @@ SWEEPS = (
     "axis_context",
     "axis_generations",
     "axis_model",
+    "clip_bounds",
+    "fp32_head",
     "loo_16k",
     "loo_from_grpo",
+    "loo_prorl_v1",
+    "loo_prorl_v2",
+    "loss_type",
+    "math_code",
+    "off_policy",
+    "recipes_16k",
 )
 
 
@@ -90,18 +99,34 @@ def test_the_8b_recipe_has_the_papers_numbers() -> None:
 BIG = [name for name in available("recipe") if read_recipe(name).stands_in]
 
 
+STAND_IN_DIFFERS = {"scalerl_math_code": {"curriculum", "length_control"}}
+"""What the two tiny domains cannot have: their recipe says why."""
+
+
 @pytest.mark.parametrize("name", BIG)
 def test_the_tiny_recipes_make_the_same_choices(name: str) -> None:
     big = read_recipe(name)
     assert list(big.stands_in) == ["laptop"]
     tiny = read_recipe(big.stands_in["laptop"])
-    for choice in (
-        "off_policy", "loss", "aggregation", "advantage", "length_control", "curriculum", "length_reward",
-        "truncated", "early_truncation",
-    ):  # fmt: skip
-        assert getattr(big, choice).type == getattr(tiny, choice).type, choice
-    for choice in ("zero_variance", "refill", "filter_on", "reward", "numerics"):
+    differs = {
+        choice
+        for choice in (
+            "off_policy", "loss", "aggregation", "advantage", "length_control", "curriculum", "length_reward",
+            "truncated", "early_truncation", "kl", "mismatch_weight",
+        )
+        if getattr(big, choice).type != getattr(tiny, choice).type
+    }  # fmt: skip
+    assert differs == STAND_IN_DIFFERS.get(name, set())
+    for choice in ("zero_variance", "refill", "filter_on", "reward", "numerics", "anchor"):
         assert getattr(big, choice) == getattr(tiny, choice), choice
+    assert big.kl == tiny.kl
+    assert big.mismatch_weight == tiny.mismatch_weight
+    assert big.batch.steps_per_rollout == tiny.batch.steps_per_rollout
+    for trigger in ("every_steps", "kl_above", "stalled_points"):
+        assert (getattr(big.reference, trigger) is None) == (getattr(tiny.reference, trigger) is None), (
+            trigger
+        )
+    assert big.reference.reset_optimizer == tiny.reference.reset_optimizer
 
 
 LAPTOP_ONLY = {"scalerl_tiny_measured", "two_domains_tiny"}
@@ -111,7 +136,75 @@ LAPTOP_ONLY = {"scalerl_tiny_measured", "two_domains_tiny"}
 def test_every_recipe_has_a_stand_in_or_is_one() -> None:
     tiny = {read_recipe(name).stands_in["laptop"] for name in BIG}
     assert {*BIG, *tiny, *LAPTOP_ONLY} == set(available("recipe"))
-    assert {"scalerl_8b", "grpo_8b", "qwen25_dapo", "magistral", "minimax_m1"} <= set(BIG)
+    assert {
+        "scalerl", "scalerl_8b", "grpo_8b", "deepseek_r1_grpo", "qwen25_dapo", "magistral", "minimax_m1",
+        "prorl_v1", "prorl_v2", "dr_grpo", "rloo", "reinforce_pp",
+    } <= set(BIG)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "completions", "prompts_per_rollout", "steps"),
+    [
+        ("deepseek_r1_grpo_published", 512, 512, 16),    # 8,192 outputs in 16 mini-batches
+        ("qwen25_dapo_published", 512, 512, 16),
+        ("prorl_v1", 1024, 256, 4),                      # 256 prompts, mini-batch of 64
+        ("prorl_v2", 1024, 512, 8),
+        ("dr_grpo", 128, 128, 8),
+        ("reinforce_pp", 128, 512, 8),                   # 1,024 completions, train_batch_size of 128
+        ("reinforce_pp_baseline", 1024, 128, 1),
+        ("magistral_published", 4096, 512, 2),
+    ],
+)  # fmt: skip
+def test_rollouts_are_divided_as_published(
+    name: str, completions: int, prompts_per_rollout: int, steps: int
+) -> None:
+    recipe = read_recipe(name)
+    assert recipe.batch.prompts_per_step * recipe.sampling.generations_per_prompt == completions
+    assert recipe.batch.prompts_per_rollout == prompts_per_rollout
+    assert recipe.batch.steps_per_rollout == recipe.steps_on_old_weights == steps
+
+
+def test_the_second_name_of_a_recipe_is_the_same_runs() -> None:
+    def without_prose(name: str) -> dict[str, object]:
+        return read_recipe(name).model_dump(exclude={"name", "about"})
+
+    assert without_prose("scalerl") == without_prose("scalerl_8b")
+    assert without_prose("deepseek_r1_grpo") == without_prose("grpo_8b")
+
+
+def test_figure_2_is_asked_of_one_model_and_one_set_of_problems() -> None:
+    for profile in ("laptop", "cluster"):
+        plan = plan_file("recipes_16k", profile)
+        recipes = {run.arm: run.spec.recipe for run in plan.runs}
+        assert list(recipes) == ["scalerl", "deepseek_r1_grpo", "qwen25_dapo", "magistral", "minimax_m1"]
+        for fixed in ("model", "tasks", "warm_start", "evaluation", "optimizer", "resources"):
+            assert len({repr(getattr(each, fixed)) for each in recipes.values()}) == 1, fixed
+
+
+def test_a_change_within_a_mixture_is_named_by_its_part() -> None:
+    (arm,) = plan_file("loo_prorl_v1", "laptop").runs_of("binary_reward")
+    assert [(each.path, each.before, each.after) for each in arm.changes] == [
+        ("tasks.parts.1.tasks.partial_credit", "True", "False")
+    ]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("profile", ["laptop", "cluster"])
+def test_arms_are_measured_on_the_same_prompts(sweep: str, profile: str) -> None:
+    plan = plan_file(sweep, profile)
+    (control,) = {run.spec.recipe.name: run.spec.recipe for run in plan.runs_of(plan.runs[0].arm)}.values()
+
+    def heldout(recipe: Recipe) -> object:
+        tasks = recipe.tasks
+        parts = (
+            [(part.tasks, part.weight) for part in tasks.parts] if tasks.type == "mixture" else [(tasks, 1.0)]
+        )
+        return [
+            (each.model_dump(exclude={"partial_credit"}), weight) for each, weight in parts
+        ], recipe.evaluation.num_prompts
+
+    for run in plan.runs:
+        assert heldout(run.spec.recipe) == heldout(control), run.arm
 
 
 def test_the_punished_stretch_is_the_papers() -> None:

@@ -34,6 +34,7 @@ from scalerl_lab.records import (
     PlannedRun,
     Role,
     RunSpec,
+    SandboxUsed,
     TrialEnded,
     TrialStarted,
 )
@@ -121,6 +122,11 @@ def checkpoint(step: int, trial: int = 1) -> CheckpointSaved:
 def ended(step: int, reason: EndReason = EndReason.GRANT_REACHED, trial: int = 1) -> TrialEnded:
     """A trial's last fact."""
     return TrialEnded(trial, 1700000900.5, step, step / 3, reason, "detail, \u00e9 and 'quotes'")
+
+
+def sandbox(trial: int = 1) -> SandboxUsed:
+    """How a trial ran the code of responses."""
+    return SandboxUsed(trial, 1700000000.5 + trial, "weak", True, False, "bubblewrap is not installed")
 
 
 def facts(steps: tuple[int, ...] = (0, 30, 60), trial: int = 1) -> list[Fact]:

@@ -31,7 +31,7 @@ def round_trip(fact: Fact) -> Fact:
     return fact_from_json(json.loads(json.dumps(fact_to_json(fact))))
 
 
-@pytest.mark.parametrize("fact", story.facts(), ids=lambda fact: type(fact).__name__)
+@pytest.mark.parametrize("fact", [*story.facts(), story.sandbox()], ids=lambda fact: type(fact).__name__)
 def test_every_kind_of_fact_comes_back(fact: Fact) -> None:
     assert round_trip(fact) == fact
 

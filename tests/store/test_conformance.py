@@ -120,6 +120,14 @@ def test_trials_are_counted_and_failures_among_them(store: Store, plan: SweepPla
     assert killed_from_outside.ended is None
     assert isinstance(last.started, TrialStarted)
     assert last.ended is not None
+    assert first.sandbox is None
+
+
+def test_a_trial_says_how_it_ran_code(store: Store, plan: SweepPlan) -> None:
+    store.record_plan(plan)
+    store.ingest(CONTROL, 0, [story.started(1), story.sandbox(1), story.started(2), story.ended(0, trial=2)])
+    first, second = store.trials(CONTROL)
+    assert (first.sandbox, second.sandbox) == (story.sandbox(1), None)
 
 
 ALLOWED = {

@@ -145,12 +145,6 @@ def test_golden_answers_that_nothing_can_read_are_refused(tmp_path: Path) -> Non
         build_tasks(PromptFiles(train=file_of(tmp_path, "a", *sums(0, 3), bad), num_heldout=1))
 
 
-def test_a_domain_without_a_verifier_is_refused(tmp_path: Path) -> None:
-    code = {"domain": "code", "prompt": "Write f", "tests": [{"input": "1"}]}
-    with pytest.raises(NotSupported, match=r"a.jsonl:1: domain code has no verifier .*allowed: math, stem"):
-        build_tasks(PromptFiles(train=file_of(tmp_path, "a", code, *sums(0, 3)), num_heldout=1))
-
-
 def test_too_few_prompts_to_hold_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_heldout \(1000\) leaves nothing .* has 3 distinct prompts"):
         build_tasks(PromptFiles(train=file_of(tmp_path, "a", *sums(0, 3))))

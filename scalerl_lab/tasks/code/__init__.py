@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from scalerl_lab.tasks.code.cases import CallCase, Case, StdinCase, read_cases
 from scalerl_lab.tasks.code.comparison import same_text, same_value
-from scalerl_lab.tasks.code.extraction import last_block
+from scalerl_lab.tasks.code.extraction import last_block, likely_code
 from scalerl_lab.tasks.code.verifier import CaseResult, CodeVerifier, Verdict
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "StdinCase",
     "Verdict",
     "last_block",
+    "likely_code",
     "read_cases",
     "same_text",
     "same_value",

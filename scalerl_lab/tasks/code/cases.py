@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scalerl_lab.errors import DataError
+from scalerl_lab.tasks.code.comparison import same_text, same_value
 from scalerl_lab.tasks.sandbox import Json
 
 
@@ -43,7 +44,8 @@ def read_cases(document: Any) -> tuple[Case, ...]:
     ``{"function": NAME, "arguments": [...], "expected": VALUE}``.
 
     Raises:
-        DataError: anything else, with the place and what is allowed.
+        DataError: anything else, or a test that even its expected answer fails; with the place and what is
+            allowed.
     """
     if not isinstance(document, list) or not document:
         raise DataError(f"tests must be a list with at least one test, got {_short(document)}")
@@ -54,15 +56,34 @@ def _read_case(number: int, case: Any) -> Case:
     keys = set(case) if isinstance(case, dict) else set()
     if keys == _KINDS["stdin"]:
         if all(isinstance(text, str) for text in case.values()):
-            return StdinCase(case["stdin"], case["expected"])
+            return _possible(number, StdinCase(case["stdin"], case["expected"]))
     elif keys == _KINDS["call"]:
         name, arguments = case["function"], case["arguments"]
         if isinstance(name, str) and name.isidentifier() and isinstance(arguments, list):
-            return CallCase(name, tuple(arguments), case["expected"])
+            return _possible(number, CallCase(name, tuple(arguments), case["expected"]))
     raise DataError(
         f"tests[{number}] is {_short(case)}; allowed: "
         '{"stdin": TEXT, "expected": TEXT} or {"function": NAME, "arguments": [...], "expected": VALUE}'
     )
+
+
+def _possible(number: int, case: Case) -> Case:
+    """The case, where the expected answer itself would pass it."""
+    try:
+        if isinstance(case, StdinCase):
+            case.stdin.encode()
+            passes = same_text(case.expected.encode(), case.expected, 0.0)
+        else:
+            json.dumps(case.arguments, allow_nan=False)
+            passes = same_value(json.loads(json.dumps(case.expected, allow_nan=False)), case.expected, 0.0)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"tests[{number}] cannot be given to a program: {error}") from None
+    if not passes:
+        raise DataError(
+            f"tests[{number}] expects what no program can give: {_short(case.expected)}; allowed: finite "
+            "numbers, texts, true, false, null, and lists and objects of them, nested at most 100 deep"
+        )
+    return case
 
 
 def _short(document: Any) -> str:

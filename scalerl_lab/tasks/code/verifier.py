@@ -62,15 +62,18 @@ class CodeVerifier:
             ValueError: a problem has no test.
             ResourceError: a sandbox cannot be started.
         """
-        given, judged = tee(completions)
-        outcomes = self._pool.map(self._job(tests, text) for tests, text in given)
-        for (tests, text), got in zip(judged, outcomes, strict=True):
-            yield self._verdict(tests, last_block(text), got)
+        return self.verify_sources((tests, last_block(text)) for tests, text in completions)
 
-    def _job(self, tests: Sequence[Case], text: str) -> Job:
+    def verify_sources(self, solutions: Iterable[tuple[Sequence[Case], str | None]]) -> Iterator[Verdict]:
+        """The same for code that is already taken out of its completion; None where there was none."""
+        given, judged = tee(solutions)
+        outcomes = self._pool.map(self._job(tests, source) for tests, source in given)
+        for (tests, source), got in zip(judged, outcomes, strict=True):
+            yield self._verdict(tests, source, got)
+
+    def _job(self, tests: Sequence[Case], source: str | None) -> Job:
         if not tests:
             raise ValueError("a programming problem needs at least one test, got none")
-        source = last_block(text)
         if source is None or not source.strip():
             return Job(())
         return Job([_program(source, case) for case in tests], self._reward.total_s)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from scalerl_lab.tasks.sandbox.box import Box, Call, Ending, Json, Outcome, Program
 from scalerl_lab.tasks.sandbox.check import Finding, isolation_here, look_around
-from scalerl_lab.tasks.sandbox.pool import Cost, Job, SandboxPool
+from scalerl_lab.tasks.sandbox.pool import Cost, Job, SandboxPool, close_shared_pools, shared_pool
 from scalerl_lab.tasks.sandbox.start import Isolation, Kind
 
 __all__ = [
@@ -37,6 +37,8 @@ __all__ = [
     "Outcome",
     "Program",
     "SandboxPool",
+    "close_shared_pools",
     "isolation_here",
     "look_around",
+    "shared_pool",
 ]

@@ -244,3 +244,25 @@ class SandboxPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_SHARED: dict[tuple[int, Sandbox], SandboxPool] = {}
+"""(process id, settings) -> its pool: a fork makes its own."""
+
+
+def shared_pool(sandbox: Sandbox) -> SandboxPool:
+    """This process's pool of these settings, made when it is first asked for.
+
+    Raises:
+        ResourceError: bubblewrap does not work here and the settings allow no fallback.
+    """
+    own = (os.getpid(), sandbox)
+    if own not in _SHARED:
+        _SHARED[own] = SandboxPool(sandbox)
+    return _SHARED[own]
+
+
+def close_shared_pools() -> None:
+    """End this process's pools; the next solution makes a new one."""
+    for own in [each for each in _SHARED if each[0] == os.getpid()]:
+        _SHARED.pop(own).close()
