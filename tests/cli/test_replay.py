@@ -182,23 +182,27 @@ def _folder_fails(empty: Lab, tmp_path: Path) -> str:
 
 def test_power_of_a_plan(empty: Lab) -> None:
     """No time beyond the first simulation: the plan's own design once, and the others not at all."""
-    result = empty(
-        "sweep",
-        "plan",
-        "sweeps/loo_16k.yaml",
-        "--profile",
-        "cluster",
-        "--power",
-        "--power-seconds",
-        "0",
-        "--json",
-    )
+    plan = ("sweep", "plan", "sweeps/loo_16k.yaml", "--profile", "cluster", "--power", "--power-seconds", "0")
+    result = empty(*plan, "--json")
     assert result.exit_code == 0, result.stderr
     power = json.loads(result.stdout)["power"]
+    # Twice the rule's margin.
+    assert (power["difference"], power["margin"], power["certainty"]) == (0.04, 0.02, 0.95)
+    assert (power["midpoint_gpu_hours"], power["enough_gpu_hours"]) == (2542.0, None)
     own, half, *_ = power["designs"]
     assert (own["control_seeds"], own["arm_seeds"], own["gpu_hours"]) == (3, 1, 176_000.0)
     assert (own["sweeps"], half["sweeps"]) == (1, 0)
     # Three seeds within 0.015 of each other, the curve nearly at its ceiling: about half of 0.02.
     assert 0.005 < own["interval95_half_width"]["value"] < 0.02
-    assert own["power"]["value"] > 0.5
+    assert 0.05 < own["power"]["value"] < 1.0
     assert half["power"] is None
+
+
+def test_a_difference_within_the_margin_is_said_to_be_hidden(empty: Lab) -> None:
+    plan = ("sweep", "plan", "loo_16k", "--profile", "laptop", "--power", "--power-seconds", "0")
+    said = " ".join(empty(*plan, "--difference", "0.02", "--midpoint", "3000").stdout.split())
+    assert "The rule's margin of 0.02 hides a difference of 0.02: at the margin itself power is" in said
+    assert "midpoint (3,000 GPU-hours; --midpoint sets it) are those that ScaleRL published" in said
+    assert "early stops and extensions are not simulated" in said
+    refused = empty(*plan, "--difference", "0.7")
+    assert (refused.exit_code, "ask for less than 0.21" in refused.stderr) == (2, True)
