@@ -14,11 +14,10 @@ from rich.text import Text
 from scalerl_lab.config.sweep import Rule
 from scalerl_lab.errors import UserError
 from scalerl_lab.records import Action, RunState, RunStatus
-from scalerl_lab.report.held_against import reference_words
+from scalerl_lab.report.held_against import cause_text, reference_words
 from scalerl_lab.report.status import when
 from scalerl_lab.report.story import (
     Effect,
-    cause_text,
     changes_something,
     effects,
     label_of,
@@ -134,7 +133,7 @@ def decisions_table(found: DecisionList) -> list[RenderableType]:
             _short(row),
             hours(decision.gpu_hours),
             Text(action, style=ACTION_STYLE.get(action, "")),
-            cause_text(decision),
+            cause_text(decision.cause, found.rule),
             probability(decision.evidence.probability_below),
             _hours(row.effect),
         )

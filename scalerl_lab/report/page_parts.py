@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.records import Cause
 from scalerl_lab.report.ceilings import ArmRow, Ceilings
 from scalerl_lab.report.forest import badge
+from scalerl_lab.report.held_against import cause_text
 from scalerl_lab.report.markup import Markup, el, join
-from scalerl_lab.report.story import cause_text, changes_something
+from scalerl_lab.report.story import changes_something
 from scalerl_lab.report.story_page import anchor
 from scalerl_lab.report.terminal import at_budget_text, efficiency_text, footnotes, to_level_text
 from scalerl_lab.report.verdict import SPEED_FACTOR
@@ -93,17 +95,17 @@ def decisions(view: SweepView) -> list[Markup]:
             "stand with the runs below. Each was written down before it was acted on.",
             class_="note",
         ),
-        el("ol", *(_fateful(row, run) for row, run in fateful), class_="timeline"),
+        el("ol", *(_fateful(row, run, view.plan.sweep.rule) for row, run in fateful), class_="timeline"),
     ]
 
 
-def _fateful(row: DecisionRow, run: RunView) -> Markup:
+def _fateful(row: DecisionRow, run: RunView, rule: Rule) -> Markup:
     decision = row.decision
     title = el(
         "p",
         el("span", decision.action.value, class_=f"act {decision.action.value}"),
         el("a", run.label, href=f"#{anchor(run.run_id)}"),
-        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {cause_text(decision)}"),
+        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {cause_text(decision.cause, rule)}"),
         class_="what",
     )
     return el("li", title, el("p", decision.reason))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.report.forest import legend
-from scalerl_lab.report.held_against import reference_words
+from scalerl_lab.report.held_against import cause_text, reference_words
 from scalerl_lab.report.markup import Markup, el, join
 from scalerl_lab.report.status import when
-from scalerl_lab.report.story import Entry, Kind, Story, cause_text, effect_text, short_evidence, tell
+from scalerl_lab.report.story import Entry, Kind, Story, effect_text, short_evidence, tell
 from scalerl_lab.report.story_picture import picture
 from scalerl_lab.report.story_svg import forecast_drawing
 from scalerl_lab.report.view import RunView, SweepView
@@ -53,7 +54,7 @@ def _story(view: SweepView, run: RunView) -> Markup:
         class_="tale" if drawings else None,
     )
     notes = [el("p", note, class_="note") for note in story.notes]
-    return el("article", head, *notes, tale, _log(run), id=anchor(run.run_id), class_="story")
+    return el("article", head, *notes, tale, _log(run, story.rule), id=anchor(run.run_id), class_="story")
 
 
 def _drawing(story: Story, entry: Entry) -> Markup | None:
@@ -90,7 +91,7 @@ def _entry(story: Story, entry: Entry) -> Markup:
     return el("li", *parts, class_=action or None)
 
 
-def _log(run: RunView) -> Markup:
+def _log(run: RunView, rule: Rule) -> Markup:
     """Every decision on a run, to be unfolded."""
     if not run.decisions:
         return Markup("")
@@ -99,7 +100,7 @@ def _log(run: RunView) -> Markup:
             "tr",
             el("td", hours(row.decision.gpu_hours), class_="num"),
             el("td", row.decision.action.value),
-            el("td", cause_text(row.decision)),
+            el("td", cause_text(row.decision.cause, rule)),
             el("td", row.decision.reason),
         )
         for row in run.decisions

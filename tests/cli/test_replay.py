@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from scalerl_lab.errors import UserError
 from scalerl_lab.fit.drawn import DrawnKind
 from scalerl_lab.fit.simulate import SweepKind
 from scalerl_lab.plugins.peers import PEERS
+from scalerl_lab.report.forecasts import Asked, read_points
+from scalerl_lab.report.replay_source import unit_of
 from tests.cli.conftest import Lab
 from tests.decide.recorded import level, sweep_of
 
@@ -63,6 +66,52 @@ def test_a_file_is_replayed_by_a_peers_rule(empty: Lab, points: Path) -> None:
     ]
     assert [order["run"] for order in asha["orders"] if order["move"] == "kill"] == ["b", "c"]
     assert (none["spent_gpu_hours"], none["chosen"]) == (12.0, "a")
+
+
+def test_what_is_left_out_of_a_file_is_said(empty: Lab, points: Path) -> None:
+    points.write_text(points.read_text() + "d,0,0.2\n")
+    result = empty("replay", str(points), "--rule", "none")
+    assert "1 run without a point past compute 0 left out: d" in result.stderr
+    assert "4 runs" not in result.stdout
+    # Among curves side by side none is a control; one that is named is.
+    assert "minus" not in result.stdout
+    assert "minus b" in empty("replay", str(points), "--rule", "none", "--control", "b").stdout
+
+
+def test_a_file_s_own_unit_and_words_for_causes(empty: Lab, tmp_path: Path) -> None:
+    """Curves in steps: one that stays at 0.2 and one that rises to 0.6 are told apart by pass rate."""
+    file = tmp_path / "steps.csv"
+    rows = [
+        f"{run},{step},{0.2 + gain / (1 + (1000 / step) ** 2) + 0.002 * math.sin(37 * step)}"
+        for run, gain in (("good", 0.4), ("bad", 0.1))
+        for step in range(250, 8001, 250)
+    ]
+    file.write_text("run,step,pass_rate\n" + "\n".join(rows) + "\n")
+    text = " ".join(empty("replay", str(file), "--rule", "forecast", "--rule", "asha").stdout.split())
+    assert "of 16,000 steps spent" in text
+    assert "bad, kill: The pass rate at 8,000 steps" in text
+    assert "of 8,000 steps," in text
+    assert "GPU-hours" not in text
+    assert "killed: pass rate below" in text
+    assert "finished: budget reached" in text
+    assert "_" not in text
+    assert "killed: stop" not in text
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("gpu_hours", "GPU-hours"),
+        ("GPU hours", "GPU-hours"),
+        ("train/global_step", "train global steps"),
+        ("tokens", "tokens"),
+        ("compute", "compute"),
+    ],
+)
+def test_the_unit_is_named_by_its_column(tmp_path: Path, column: str, unit: str) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(f"run,{column},pass_rate\na,1,0.5\na,2,0.6\n")
+    assert unit_of(read_points(str(file), Asked())) == unit
 
 
 def test_slots_and_budget(empty: Lab, points: Path) -> None:

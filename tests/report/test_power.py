@@ -139,8 +139,7 @@ def test_the_truth_is_worse_by_the_difference_in_the_rule_s_quantity() -> None:
     asked = PowerAsked(rule(quantity={"type": "pass_rate", "gpu_hours": 2542.0}), 0.04)
     tied, worse = truths(asked, 16_000.0)
     # At the midpoint half of the gain is reached: 0.08 in ceiling for 0.04 there.
-    assert tied.A == pytest.approx(0.61)
-    assert worse.A == pytest.approx(0.53)
+    assert [t.A for t in (tied, worse)] == pytest.approx([0.61, 0.53])
     asked = PowerAsked(rule(quantity={"type": "gpu_hours", "pass_rate": 0.5}), 0.25)
     tied, worse = truths(asked, 16_000.0)
     hours = [float(hours_to_reach(0.5, t.r0, t.A, t.B, t.C_mid)) for t in (tied, worse)]
