@@ -32,7 +32,7 @@ from operator import attrgetter
 
 from scalerl_lab.records import LedgerEntry, LedgerKind, RunState, RunStatus
 
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 """GPU-hours by which two ways to add up the same hours may differ."""
 
 
@@ -117,11 +117,11 @@ class Ledger:
 
     def admits(self, gpu_hours: float) -> bool:
         """Whether a run that has not started may be given this much."""
-        return gpu_hours <= self.left + _ROUNDING
+        return gpu_hours <= self.left + ROUNDING
 
     def covers(self, gpu_hours: float) -> bool:
         """Whether an extension or a revival by this much can be paid from what is free."""
-        return gpu_hours <= self.free + _ROUNDING
+        return gpu_hours <= self.free + ROUNDING
 
     def by_arm(self) -> dict[str, Hours]:
         """Arm -> its hours, in the order of the plan."""

@@ -153,7 +153,8 @@ def method(found: Ceilings) -> list[Markup]:
         ),
         (
             "Saved",
-            "Planned compute that killed runs did not use. It may be spent on extensions, shown apart.",
+            "Granted compute that a run did not use as it was killed, or ended with its answer known. It may "
+            "be spent on extensions, shown apart.",
         ),
     ]
     return [el("dl", *(el("div", el("dt", key), el("dd", text)) for key, text in items), class_="method")]

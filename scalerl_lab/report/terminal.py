@@ -70,8 +70,8 @@ def totals_line(found: Ceilings) -> str:
     share = percent(t.used / t.full_budget) if t.full_budget else ABSENT
     return (
         f"Compute: {hours(t.used)} GPU-hours used of {hours(t.full_budget)} at full budget ({share}); "
-        f"saved by killing {hours(t.saved)}, used for extensions {hours(t.extended)}; billed with evaluation "
-        f"and checkpoints {hours(t.billed)}, of it lost {hours(t.lost)}; {num(t.reused_runs, 'run')} reused."
+        f"saved by ending runs early {hours(t.saved)}, used for extensions {hours(t.extended)}; "
+        f"billed with evaluation and checkpoints {hours(t.billed)}, of it lost {hours(t.lost)}; {num(t.reused_runs, 'run')} reused."
     )
 
 
