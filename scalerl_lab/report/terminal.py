@@ -71,7 +71,8 @@ def totals_line(found: Ceilings) -> str:
     return (
         f"Compute: {hours(t.used)} GPU-hours used of {hours(t.full_budget)} at full budget ({share}); "
         f"saved by ending runs early {hours(t.saved)}, used for extensions {hours(t.extended)}; "
-        f"billed with evaluation and checkpoints {hours(t.billed)}, of it lost {hours(t.lost)}; {num(t.reused_runs, 'run')} reused."
+        f"billed with evaluation and checkpoints {hours(t.billed)}, of it lost {hours(t.lost)}; "
+        f"{num(t.reused_runs, 'run')} reused."
     )
 
 
@@ -90,6 +91,15 @@ def footnotes(found: Ceilings) -> list[str]:
         lines.append(
             f"To level: GPU-hours to pass rate {rate(found.common_level)}, the highest that all identified "
             f"arms whose ceiling is not lower reach by their budgets with probability {found.demanded:g}."
+        )
+    if any(row.at_budget is not None for row in found.arms):
+        spread = found.between_seeds
+        lines.append(
+            "Pass rate at budget: evaluation noise only, as no arm has two seeds measured there; seeds of a "
+            "recipe differ by more."
+            if spread is None
+            else "Pass rate at budget: evaluation noise and the spread between seeds, whose sd is "
+            f"{spread.sd:.4f} by {num(spread.num_values, 'seed')} of {num(spread.num_groups, 'arm')}."
         )
     if any(row.at_budget is not None and not row.at_budget.measured for row in found.arms):
         lines.append("~ is a forecast, not a measurement.")
