@@ -21,7 +21,7 @@ class BetweenSeeds:
 
     @property
     def half80(self) -> float:
-        """Half of the central 80 % interval of a seed about its arm, by Student's t: the sd is an estimate."""
+        """Half of the 80 % interval of a seed about its arm, by Student's t, as the sd is estimated."""
         from scipy import special
 
         return self.sd * float(special.stdtrit(self.degrees, 0.9))

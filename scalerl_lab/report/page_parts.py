@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from scalerl_lab.config.sweep import Rule
-from scalerl_lab.records import Cause
 from scalerl_lab.report.ceilings import ArmRow, Ceilings
 from scalerl_lab.report.forest import badge
 from scalerl_lab.report.held_against import cause_text
@@ -80,12 +79,7 @@ def _split(text: str) -> Markup:
 
 def decisions(view: SweepView) -> list[Markup]:
     """What changed a run's fate, in the order of time."""
-    fateful = [
-        (row, run)
-        for run in view.runs
-        for row in run.decisions
-        if changes_something(row.decision) and row.decision.cause is not Cause.BUDGET_REACHED
-    ]
+    fateful = [(row, run) for run in view.runs for row in run.decisions if changes_something(row.decision)]
     fateful.sort(key=lambda pair: (pair[0].at, pair[0].decision_id))
     total = sum(len(run.decisions) for run in view.runs)
     return [

@@ -79,6 +79,10 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
         Text(profile_line(plan)),
         table,
         Text(budget_line(budget)),
+        Text(
+            "Ceilings are as fitted at each run's last verdict; lab report ceilings refits all runs together "
+            "now."
+        ),
         Text(f"{num(len(plan.runs), 'run')}, {sum(state.reused for state in states)} of them reused."),
         *orders,
     )

@@ -11,6 +11,7 @@ from scalerl_lab.config.sweep import Rule
 from scalerl_lab.decide import account_of
 from scalerl_lab.records import Action, Cause, Decision, EndReason, Evidence, OrderKind, RunState, RunStatus
 from scalerl_lab.report.held_against import cause_text, difference_words, worse_by
+from scalerl_lab.report.story_picture import Picture, picture
 from scalerl_lab.report.words import hours, num, probability, rate, span80
 from scalerl_lab.store import DecisionRow, OrderRow, TrialRow
 
@@ -90,6 +91,35 @@ class Story:
         """Entries whose picture tells something: decisions that changed something, else the newest look."""
         decided = tuple(entry for entry in self.entries if entry.kind is Kind.DECISION)
         return decided or tuple(entry for entry in self.entries if entry.kind is Kind.LOOKS)[-1:]
+
+
+def pictured(story: Story, entry: Entry) -> tuple[Decision, Picture] | None:
+    """(decision, its picture) that an entry is drawn by; None where it is not drawn, or had no points.
+
+    It is the entry's own decision; where next to nothing was ahead of that, as at the end of the budget, the
+    newest before it of which something was, as far back as the entry drawn before.
+    """
+    if entry not in story.drawn:
+        return None
+    rows = [effect.row for effect in story.effects]
+    place = rows.index(entry.rows[-1])
+    others = (rows.index(other.rows[-1]) for other in story.drawn if other is not entry)
+    before = max((other for other in others if other < place), default=-1)
+    found = []
+    for row in reversed(rows[before + 1 : place + 1]):
+        drawn = picture(row.decision, story.state.points, story.state.planned.budget_gpu_hours, story.rule)
+        if drawn is not None and drawn.shows_ahead:
+            return row.decision, drawn
+        found.append((row.decision, drawn))
+    own, drawn = found[0]
+    return None if drawn is None else (own, drawn)
+
+
+def earlier_look(entry: Entry, decision: Decision) -> str:
+    """Which look an entry's picture is of, where it is an earlier one; else empty."""
+    if decision is entry.rows[-1].decision:
+        return ""
+    return f"As at {hours(decision.gpu_hours)} GPU-hours, the newest look with enough ahead to be drawn"
 
 
 def label_of(state: RunState) -> str:

@@ -79,8 +79,10 @@ def totals_line(found: Ceilings) -> str:
 def footnotes(found: Ceilings) -> list[str]:
     """What the columns mean in this sweep."""
     lines = [
+        "Ceilings: all runs refitted together now; lab sweep status and lab why show them as fitted at a "
+        "verdict.",
         f"Intervals are 80 %. Margin {found.margin:g}; a verdict needs probability {found.demanded:g}. "
-        f"P< (P lower): the ceiling is lower than the control's by more than the margin; P>: higher."
+        f"P< (P lower): the ceiling is lower than the control's by more than the margin; P>: higher.",
     ]
     if found.pooled_ceiling is not None:
         text = f"B is refitted at the pooled ceiling {rate(found.pooled_ceiling)}"

@@ -146,17 +146,10 @@ def test_the_spread_of_seeds_widens_the_pass_rate_at_the_budget(sim: Sim) -> Non
     arm = row(spread, "group_advantage").at_budget
     assert arm is not None
     assert arm.high80 - arm.value == pytest.approx(math.hypot(1.2815515655 * 0.008, 1.8856180832 * sd))
-    assert any("sd 0.0494 from 3 seeds of 1 arm with several" in line for line in footnotes(spread))
+    assert any("whose sd is 0.0494 by 3 seeds of 1 arm." in line for line in footnotes(spread))
     # Where no arm has two seeds at the budget, the label says that it is the evaluation's noise.
-    first = next(s.planned.run_id for s in sim.states if s.planned.arm == "control")
-    alone = of(
-        [
-            replace(s, points=s.points[:20])
-            if s.planned.arm == "control" and s.planned.run_id != first
-            else s
-            for s in sim.states
-        ]
-    )
+    others = [s.planned.run_id for s in sim.states if s.planned.arm == "control"][1:]
+    alone = of([replace(s, points=s.points[:20]) if s.planned.run_id in others else s for s in sim.states])
     assert alone.between_seeds is None
     assert any("evaluation noise only, as no arm has two seeds" in line for line in footnotes(alone))
 
