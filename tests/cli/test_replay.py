@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from scalerl_lab.cli.bench_decide import KINDS, RULES
+from scalerl_lab.cli.replay import _replay
 from scalerl_lab.cli.rules import FORECAST, GRIDS, contender_of, contenders_of
-from scalerl_lab.decide.policies import Forecast
+from scalerl_lab.decide.policies import Forecast, NoStop
+from scalerl_lab.decide.replay import replay
 from scalerl_lab.errors import UserError
 from scalerl_lab.fit.drawn import DrawnKind
 from scalerl_lab.fit.simulate import SweepKind
 from scalerl_lab.plugins.peers import PEERS
 from scalerl_lab.report.forecasts import Asked, read_points
 from scalerl_lab.report.replay_source import unit_of
+from scalerl_lab.report.replayed import Watched
 from tests.cli.conftest import Lab
 from tests.decide.recorded import level, sweep_of
 
@@ -112,6 +115,28 @@ def test_the_unit_is_named_by_its_column(tmp_path: Path, column: str, unit: str)
     file = tmp_path / "points.csv"
     file.write_text(f"run,{column},pass_rate\na,1,0.5\na,2,0.6\n")
     assert unit_of(read_points(str(file), Asked())) == unit
+
+
+def test_each_rule_is_told_as_soon_as_it_is_over() -> None:
+    """The first report is there before the second rule has been replayed."""
+    recorded = sweep_of(level(0.5, 0.4))
+    reports = _replay(recorded, ("none", "top_k"), None, None, None)
+    first = next(reports)
+    assert (first.rule, first.replayed.spent_gpu_hours) == ("none", 8.0)
+    assert [report.rule for report in reports] == ["top_k"]
+
+
+def test_a_replay_tells_how_far_it_is() -> None:
+    """Two runs of four points in lock-step: both have reported one, then two, three and four."""
+    told: list[tuple[int, int]] = []
+    recorded = sweep_of(level(0.5, 0.4))
+    total = sum(len(run.points) for run in recorded.runs)
+    watched = Watched(NoStop(recorded), recorded, lambda count, of: told.append((count, of)))
+    found = replay(recorded, watched)
+    assert found == replay(recorded, NoStop(recorded))
+    assert told[-1] == (total, total)
+    assert [count for count, _ in told] == sorted(count for count, _ in told)
+    assert len(told) == found.asked
 
 
 def test_slots_and_budget(empty: Lab, points: Path) -> None:
