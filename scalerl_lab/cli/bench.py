@@ -110,14 +110,14 @@ def one_thread() -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[..., None] | None]:
-    """A count on stderr where that is a terminal; ``total`` may be left out."""
+def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A count on stderr where that is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
 
-    def done(count: int, total: int | None = None) -> None:
-        click.echo(f"\r{title} {count:,}{'' if total is None else f'/{total:,}'}", nl=False, err=True)
+    def done(count: int, total: int) -> None:
+        click.echo(f"\r{title} {count:,}/{total:,}", nl=False, err=True)
 
     yield done
     click.echo(err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,14 @@ from scalerl_lab.cli.rules import HELP, LOOKS, contender_of
 from scalerl_lab.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scalerl_lab.decide.recorded import Recorded
     from scalerl_lab.report.replayed import ReplayReport
+
+
+_QUIET_S = 2.0
+"""A replay that takes longer tells how far it is."""
 
 
 @click.command("replay")
@@ -207,11 +212,22 @@ def _replay(
         policy = contender.make(recorded)
         rule = (policy.recorded if isinstance(policy, Forecast) else recorded).sweep.rule
         with progress(f"{contender.name}: points replayed") as done:
-            watched = policy if done is None else Watched(policy, recorded, done)
+            watched = policy if done is None else Watched(policy, recorded, _once_it_takes_long(done))
             found = replay(recorded, watched, slots=slots, cap_gpu_hours=budget)
             said = conclude(recorded, found)
         chosen = chosen_by_forecast(found, said) if contender.forecasts else chosen_by_value(found)
         yield ReplayReport(contender.name, recorded, found, said, chosen, rule, unit)
+
+
+def _once_it_takes_long(done: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """A count that is silent at first: most replays are over before it says anything."""
+    began = time.monotonic()
+
+    def later(count: int, total: int) -> None:
+        if time.monotonic() - began > _QUIET_S:
+            done(count, total)
+
+    return later
 
 
 def _show(

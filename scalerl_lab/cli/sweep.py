@@ -115,7 +115,7 @@ def _power(
         seconds,
         midpoint_gpu_hours=LEAVE_ONE_OUT[0].C_mid if midpoint is None else midpoint,
     )
-    with progress("sweeps simulated") as done:
+    with progress("seconds of simulation") as done:
         return measure_power(plan, asked, done=done), asked
 
 

@@ -181,7 +181,7 @@ def measure_power(
     *,
     designs: Sequence[Design] | None = None,
     clock: Callable[[], float] = time.monotonic,
-    done: Callable[[int], None] | None = None,
+    done: Callable[[int, int], None] | None = None,
 ) -> list[Seen]:
     """Simulate the designs until the seconds are over; the first once in any case.
 
@@ -192,7 +192,7 @@ def measure_power(
         asked: the difference, the rule and the seconds.
         designs: other ones than ``designs_of``.
         clock: seconds.
-        done: told how many sweeps have been simulated.
+        done: told how many of the seconds are over, each second once.
 
     Raises:
         UserError: no arm can be worse by the difference, or the rule's level lies off the simulated curves.
@@ -202,7 +202,8 @@ def measure_power(
         tied, worse = truths(asked, design.run_gpu_hours)
         measure = Measure(asked.rule, design.run_gpu_hours)
         found.append(Seen(design, measure.margin, _true(measure, tied) - _true(measure, worse)))
-    end, longest, total = clock() + asked.seconds, 0.0, 0
+    start = clock()
+    end, longest, total, told = start + asked.seconds, 0.0, 0, 0
     while True:
         place = _next(found)
         began = clock()
@@ -211,9 +212,11 @@ def measure_power(
             return found
         rng = np.random.default_rng([asked.seed, place, len(found[place].sweeps)])
         found[place].sweeps.append(simulate_once(found[place].design, plan, asked, rng))
-        longest, total = max(longest, clock() - began), total + 1
-        if done is not None:
-            done(total)
+        now = clock()
+        longest, total = max(longest, now - began), total + 1
+        while done is not None and told < min(int(now - start), int(asked.seconds)):
+            told += 1
+            done(told, int(asked.seconds))
 
 
 def _next(found: Sequence[Seen]) -> int:

@@ -50,16 +50,19 @@ class ReplayReport:
 
 
 class Watched:
-    """A policy that tells how many points have been reported, out of all on record."""
+    """A policy that tells of each point that is reported, out of all on record."""
 
     def __init__(self, policy: Policy, recorded: Recorded, done: Callable[[int, int], None]) -> None:
         self._policy, self._done = policy, done
-        self._total = sum(len(run.points) for run in recorded.runs)
+        self._told, self._total = 0, sum(len(run.points) for run in recorded.runs)
         self.promises, self.first_share = policy.promises, policy.first_share
 
     def answer(self, asked: Asked) -> Sequence[Order]:
         """The policy's, after it was told how far the replay is."""
-        self._done(sum(len(run.points) for run in asked.runs), self._total)
+        reported = sum(len(run.points) for run in asked.runs)
+        while self._told < reported:
+            self._told += 1
+            self._done(self._told, self._total)
         return self._policy.answer(asked)
 
     def choose(self, waiting: Sequence[str], paused: Sequence[str]) -> str | None:
@@ -96,7 +99,7 @@ def headline(report: ReplayReport) -> str:
 def _runs(report: ReplayReport, truth: Mapping[str, float] | None) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     # In a narrow terminal names and fates are folded, and no digit is lost.
-    table.add_column("run", overflow="fold", min_width=12, max_width=26)
+    table.add_column("run", overflow="fold", min_width=12, max_width=30)
     for column in ("used", "last") if truth is None else ("used", "last", "true"):
         table.add_column(column, justify="right", no_wrap=True)
     control = report.difference_name
