@@ -460,7 +460,7 @@ class OrderKind(StrEnum):
 
     KILL = "kill"
     EXTEND = "extend"
-    """Grant a run compute up to a total; one that is over goes on from its checkpoint."""
+    """Grant a run compute up to a total, pinned; one that is over goes on from its checkpoint."""
     REVIVE = "revive"
     """A run that is over goes on from its checkpoint, pinned."""
     PIN = "pin"
@@ -470,7 +470,7 @@ class OrderKind(StrEnum):
     """Nothing of the sweep is started, and what is at work goes down to a checkpoint."""
     RESUME = "resume"
     CANCEL = "cancel"
-    """Kill every run of the sweep that is not over."""
+    """Kill every run of the sweep that is not over, start nothing more, propose nothing more."""
     RAISE_CAP = "raise_cap"
     """Let all runs together use more."""
 
@@ -489,6 +489,8 @@ class Order:
     """Who: user@host."""
     why: str
     at: float
+    raise_cap: bool = False
+    """Whether the sweep's cap rises by what an extension or a revival lacks."""
 
 
 # ---------------------------------------------------------------- what is read back

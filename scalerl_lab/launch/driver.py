@@ -153,8 +153,9 @@ class Driver:
             self._searcher = Searcher(self.plan, self.store, self.proposer)
         for run in self._runs.values():
             self._ingest(run)
+        self._take_orders()
         for run in self._runs.values():
-            if run.state.status is RunStatus.FAILED:
+            if run.state.status is RunStatus.FAILED and not self._desk.force.cancelled:
                 self._try_failed_again(run)
         self._judge_finished_again()
         if self._desk.force.paused is not None:
