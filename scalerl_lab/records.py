@@ -394,6 +394,8 @@ class Cause(StrEnum):
     """The answer is known to within the margin; more compute would not change it."""
     PROMPTS_EXHAUSTED = "prompts_exhausted"
     """The curriculum retired so many prompts that the run cannot go on."""
+    NO_FIT = "no_fit"
+    """Its points could not be fitted: the fit failed, and the reason says how."""
     ORDERED = "ordered"
     """A person ordered it; the reason says who and why."""
     PINNED = "pinned"

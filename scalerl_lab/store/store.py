@@ -234,17 +234,18 @@ class Store:
             only: ids of its runs; None: all.
             known: first points of runs, as they were read before. They never change, and are not read again.
         """
-        planned = [run for run in self.plan(sweep_id).runs if only is None or run.run_id in only]
+        chosen_ids = None if only is None else frozenset(only)
+        planned = [run for run in self.plan(sweep_id).runs if chosen_ids is None or run.run_id in chosen_ids]
         chosen = select(SweepRunTable).filter_by(sweep_id=sweep_id)
         if only is not None:
-            chosen = chosen.where(SweepRunTable.run_id.in_(only))
+            chosen = chosen.where(SweepRunTable.run_id.in_(chosen_ids or ()))
         with self.database.read() as session:
             places = {row.run_id: row for row in session.scalars(chosen)}
             curves = fact_rows.points(session, places, known)
             trials: defaultdict[str, list[TrialRow]] = defaultdict(list)
             for run_id, row in fact_rows.trials(session, places):
                 trials[run_id].append(row)
-            decisions = conclusions.last_decisions(session, sweep_id, only)
+            decisions = conclusions.last_decisions(session, sweep_id, chosen_ids)
             return [
                 RunState(
                     planned=run,
