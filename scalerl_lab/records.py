@@ -394,6 +394,8 @@ class Cause(StrEnum):
     """The answer is known to within the margin; more compute would not change it."""
     PROMPTS_EXHAUSTED = "prompts_exhausted"
     """The curriculum retired so many prompts that the run cannot go on."""
+    NO_FIT = "no_fit"
+    """Its points could not be fitted: the fit failed, and the reason says how."""
     ORDERED = "ordered"
     """A person ordered it; the reason says who and why."""
     PINNED = "pinned"
@@ -460,7 +462,7 @@ class OrderKind(StrEnum):
 
     KILL = "kill"
     EXTEND = "extend"
-    """Grant a run compute up to a total; one that is over goes on from its checkpoint."""
+    """Grant a run compute up to a total, pinned; one that is over goes on from its checkpoint."""
     REVIVE = "revive"
     """A run that is over goes on from its checkpoint, pinned."""
     PIN = "pin"
@@ -470,7 +472,7 @@ class OrderKind(StrEnum):
     """Nothing of the sweep is started, and what is at work goes down to a checkpoint."""
     RESUME = "resume"
     CANCEL = "cancel"
-    """Kill every run of the sweep that is not over."""
+    """Kill every run of the sweep that is not over, start nothing more, propose nothing more."""
     RAISE_CAP = "raise_cap"
     """Let all runs together use more."""
 
@@ -489,6 +491,8 @@ class Order:
     """Who: user@host."""
     why: str
     at: float
+    raise_cap: bool = False
+    """Whether the sweep's cap rises by what an extension or a revival lacks."""
 
 
 # ---------------------------------------------------------------- what is read back

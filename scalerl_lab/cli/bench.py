@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,17 +111,19 @@ def one_thread() -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A count on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A count on stderr: in a terminal one that moves, in a file a line for every tenth, with the time."""
+    moves, began = sys.stderr.isatty(), time.monotonic()
 
     def done(count: int, total: int) -> None:
-        click.echo(f"\r{title} {count:,}/{total:,}", nl=False, err=True)
+        if moves:
+            click.echo(f"\r{title} {count:,}/{total:,}", nl=False, err=True)
+        elif 10 * count // total > 10 * (count - 1) // total:
+            click.echo(f"{title} {count:,}/{total:,} after {time.monotonic() - began:,.0f} s", err=True)
 
     yield done
-    click.echo(err=True)
+    if moves:
+        click.echo(err=True)
 
 
 def write_file(file: Path, text: str) -> None:

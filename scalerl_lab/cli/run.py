@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _DONE = {
     "kill": "{label} is being stopped; its checkpoint stays: lab run revive {label}",
-    "extend": "{label} may use {to:,.6g} GPU-hours.",
+    "extend": "{label} may use {to:,.6g} GPU-hours, pinned; the rule may stop it again after: lab run unpin",
     "revive": "{label} goes on from its checkpoint, pinned; the rule may stop it again after: lab run unpin",
     "pin": "{label} is pinned: the rule does not stop it before its grant is used.",
     "unpin": "{label} is the rule's again.",
@@ -63,7 +63,7 @@ def kill_command(run: str, why: str, sweep: str | None) -> None:
 @click.option("--raise-cap", is_flag=True, help="Raise the sweep's cap by what is not free.")
 @order_options
 def extend_command(run: str, to_gpu_hours: float, raise_cap: bool, why: str, sweep: str | None) -> None:
-    """Let RUN use H GPU-hours in all; one that is over goes on from its checkpoint."""
+    """Let RUN use H GPU-hours in all, pinned; one that is over goes on from its checkpoint."""
     _order(run, "extend", why, sweep, to_gpu_hours, raise_cap)
 
 

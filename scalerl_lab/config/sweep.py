@@ -291,9 +291,12 @@ class Rule(Strict):
     kill_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """A run is killed once its arm lies below the reference by more than the margin with this probability.
 
-    As far as the posterior is calibrated, 1 less it bounds false kills over the whole run, however often one
-    looks: for an arm that is not worse the odds of being worse are a martingale, so they ever reach k with a
-    probability of at most 1/k times the odds it began with, which are below 1 (Ville's inequality)."""
+    As far as the posterior is calibrated, 1 less it bounds the share of kills that are false, over the whole
+    run and however often one looks. It also bounds how often an arm that is not worse is killed where being
+    worse was not likely at first, as against a control: for such an arm the odds of being worse are a
+    martingale, so they ever reach k with a probability of at most 1/k times the odds it began with (Ville's
+    inequality). Against the best of many arms, or a high level, those odds exceed 1, and more of the arms
+    within the margin are killed."""
     answer_probability: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """With which an answer counts as known in reports."""
     stop_resolved: bool = False

@@ -40,7 +40,7 @@ from scalerl_lab.decide.orders import (
     raised_cap,
     under_pin,
 )
-from scalerl_lab.decide.rule import Prospects, decide, decide_ended
+from scalerl_lab.decide.rule import Prospects, decide, decide_ended, decide_unfitted
 
 __all__ = [
     "Account",
@@ -59,6 +59,7 @@ __all__ = [
     "compare",
     "decide",
     "decide_ended",
+    "decide_unfitted",
     "decisions_of",
     "find_divergence",
     "fit_together",

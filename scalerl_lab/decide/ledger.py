@@ -10,6 +10,8 @@ One formula for all: the driver admits and extends by it, reports print it, a re
     saved     what a killed or resolved run left of its grant
     left      cap - used - promised: what a run that has not started can be admitted on
     free      left - the grants of runs that have not started - overshoot: what extensions can be paid from
+    spare     left - the grants of those that it can still start - overshoot: what people can order from; more
+              than what is free only where the cap does not cover every planned run
 
 The cap is one of training compute, as budgets are. What failures lose is held and billed beyond it, so
 that a sweep comes to the same verdicts whether or not a machine died under it.
@@ -32,7 +34,7 @@ from operator import attrgetter
 
 from scalerl_lab.records import LedgerEntry, LedgerKind, RunState, RunStatus
 
-ROUNDING = 1e-3
+_ROUNDING = 1e-3
 """GPU-hours by which two ways to add up the same hours may differ."""
 
 
@@ -115,13 +117,27 @@ class Ledger:
         """What extensions can be paid from; below zero where the cap does not cover every planned run."""
         return self.left - self.waiting - self.overshoot
 
+    @property
+    def spare(self) -> float:
+        """What people can order from: no run that has not started, and still can be, needs it."""
+        left = self.left
+        for account in self.accounts:
+            grant = account.hours.granted - account.hours.used
+            if account.status is RunStatus.PLANNED and grant <= left + _ROUNDING:
+                left -= grant
+        return left - self.overshoot
+
+    def spares(self, gpu_hours: float) -> bool:
+        """Whether an order of a person can be paid from what is spare."""
+        return gpu_hours <= self.spare + _ROUNDING
+
     def admits(self, gpu_hours: float) -> bool:
         """Whether a run that has not started may be given this much."""
-        return gpu_hours <= self.left + ROUNDING
+        return gpu_hours <= self.left + _ROUNDING
 
     def covers(self, gpu_hours: float) -> bool:
-        """Whether an extension or a revival by this much can be paid from what is free."""
-        return gpu_hours <= self.free + ROUNDING
+        """Whether an extension by this much can be paid from what is free."""
+        return gpu_hours <= self.free + _ROUNDING
 
     def by_arm(self) -> dict[str, Hours]:
         """Arm -> its hours, in the order of the plan."""

@@ -11,14 +11,16 @@ stands says which orders it takes (- refused):
     failed     -         goes on to H   goes on          noted
 
 ``goes on`` means running again, from its checkpoint. A run that is being stopped takes no order until it is
-down. What goes on or gets more must be free in the sweep's ledger; ``raise_cap`` makes it so.
-A pinned run is not stopped by the rule, at whatever its forecast says; a number that is not finite ends
-it all the same, and so does the end of its grant. Revival pins, or the rule would stop the run again at
-its next look; a kill by order unpins.
+down. What goes on or gets more must be spare in the sweep's ledger; ``raise_cap`` raises the cap by what is
+not, in the transaction that carries the order out. A pinned run is not stopped by the rule, at whatever its
+forecast says; a number that is not finite ends it all the same, and so does the end of its grant. Extension
+and revival pin, or the rule would undo them at its next look; a kill by order unpins.
 
-    sweep is   pause     resume    cancel                                raise_cap to H
-    at work    paused    -         every run that is not over: killed    cap raised
-    paused     -         at work   every run that is not over: killed    cap raised
+    sweep is   pause     resume    cancel
+    at work    paused    -         every run that is not over: killed
+    paused     -         at work   every run that is not over: killed
+
+A cancelled sweep starts nothing more: no run that failed is tried again, and a search proposes no more arms.
 
 While paused nothing is started and trials go down to a checkpoint; runs keep their status, and
 their grants stay promised. Verdicts on points that are there are still taken.
@@ -59,7 +61,7 @@ class InForce:
     """The order that paused the sweep, while it is paused."""
     cap_gpu_hours: float
     cancelled: bool = False
-    """Whether the sweep was cancelled: a search proposes nothing more, for good."""
+    """Whether the sweep was cancelled: nothing more is started or proposed, for good."""
 
 
 def in_force(orders: Iterable[Order], cap_gpu_hours: float) -> InForce:
@@ -68,7 +70,7 @@ def in_force(orders: Iterable[Order], cap_gpu_hours: float) -> InForce:
     paused, cancelled = None, False
     for order in orders:
         match order.kind:
-            case OrderKind.PIN | OrderKind.REVIVE if order.run_id is not None:
+            case OrderKind.PIN | OrderKind.REVIVE | OrderKind.EXTEND if order.run_id is not None:
                 pins[order.run_id] = order
             case OrderKind.UNPIN | OrderKind.KILL if order.run_id is not None:
                 pins.pop(order.run_id, None)
@@ -90,7 +92,9 @@ def is_being_stopped(run: RunState) -> bool:
     return last is not None and last.action is Action.KILL and run.status not in _OVER
 
 
-def check_order(order: Order, runs: Sequence[RunState], ledger: Ledger, force: InForce) -> None:
+def check_order(
+    order: Order, runs: Sequence[RunState], ledger: Ledger, force: InForce, *, is_search: bool = False
+) -> None:
     """Say whether an order can be carried out as things stand.
 
     Args:
@@ -98,13 +102,14 @@ def check_order(order: Order, runs: Sequence[RunState], ledger: Ledger, force: I
         runs: every run of the sweep.
         ledger: the sweep's.
         force: what earlier orders amount to.
+        is_search: whether arms may be proposed that are no runs yet.
 
     Raises:
         UserError: the run or the sweep is not in a state that takes it, or the compute named is too low.
         BudgetError: the sweep has less free than it takes; the message says how much and what to do.
     """
     if order.run_id is None:
-        _check_sweep_order(order, runs, ledger, force)
+        _check_sweep_order(order, runs, force, is_search)
         return
     run = next(r for r in runs if r.planned.run_id == order.run_id)
     name = f"{run.planned.arm}:{run.planned.spec.seed}"
@@ -125,17 +130,16 @@ def check_order(order: Order, runs: Sequence[RunState], ledger: Ledger, force: I
                 f"{name} has {hours(run.granted_gpu_hours)} GPU-hours granted; --to {order.to_gpu_hours:g} "
                 "is no extension: give more than it has"
             )
-    needed = needed_gpu_hours(order, run)
-    if needed > 0.0 and not ledger.covers(needed):
+    if not order.raise_cap and raised_cap(order, run, ledger) is not None:
         raise BudgetError(
-            f"{order.kind} of {name} takes {hours(needed)} GPU-hours and the sweep has "
-            f"{hours(max(ledger.free, 0.0))} free under its cap of {hours(ledger.cap)}; "
+            f"{order.kind} of {name} takes {hours(needed_gpu_hours(order, run))} GPU-hours and the sweep has "
+            f"{hours(max(ledger.spare, 0.0))} to spare under its cap of {hours(ledger.cap)}; "
             "--raise-cap raises the cap by what is missing, or kill a run that you need less"
         )
 
 
 def needed_gpu_hours(order: Order, run: RunState) -> float:
-    """What carrying out an order takes from the GPU-hours that are free."""
+    """What carrying out an order takes from the GPU-hours that are spare."""
     used = min(used_gpu_hours(run), run.granted_gpu_hours)
     # What a started run may still use is promised to it already; of one that is over it was given back.
     base = used if run.status in _OVER else run.granted_gpu_hours
@@ -144,9 +148,10 @@ def needed_gpu_hours(order: Order, run: RunState) -> float:
     return run.granted_gpu_hours - base if order.kind is OrderKind.REVIVE else 0.0
 
 
-def raised_cap(order: Order, run: RunState, ledger: Ledger) -> float:
-    """The cap under which an order can be carried out; the present one where that is enough."""
-    return ledger.cap + max(needed_gpu_hours(order, run) - ledger.free, 0.0)
+def raised_cap(order: Order, run: RunState, ledger: Ledger) -> float | None:
+    """The cap under which an order can be carried out; None where the present one is enough."""
+    needed = needed_gpu_hours(order, run)
+    return None if needed <= 0.0 or ledger.spares(needed) else ledger.cap + needed - ledger.spare
 
 
 def decisions_of(order: Order, runs: Sequence[RunState]) -> list[Decision]:
@@ -202,16 +207,18 @@ def _check_revival(name: str, run: RunState) -> None:
         )
 
 
-def _check_sweep_order(order: Order, runs: Sequence[RunState], ledger: Ledger, force: InForce) -> None:
+def _check_sweep_order(order: Order, runs: Sequence[RunState], force: InForce, is_search: bool) -> None:
     paused = force.paused
     if order.kind is OrderKind.PAUSE and paused is not None:
         raise UserError(f"the sweep is paused already, by {paused.by}: {paused.why}")
     if order.kind is OrderKind.RESUME and paused is None:
         raise UserError("the sweep is not paused: there is nothing to resume")
-    if order.kind is OrderKind.CANCEL and all(run.status in _OVER for run in runs):
+    if order.kind is OrderKind.CANCEL and force.cancelled:
+        raise UserError("the sweep is cancelled already")
+    # One that failed would be tried again when the sweep goes on.
+    done = all(run.status in _OVER and run.status is not RunStatus.FAILED for run in runs)
+    if order.kind is OrderKind.CANCEL and done and not is_search:
         raise UserError("every run of the sweep is over: there is nothing to cancel")
-    if order.kind is OrderKind.RAISE_CAP and (order.to_gpu_hours or 0.0) < ledger.cap:
-        raise UserError(f"the cap is {hours(ledger.cap)} GPU-hours already; {order.to_gpu_hours:g} is less")
 
 
 def _decision(

@@ -34,6 +34,8 @@ _LEAST_TAKEN = 0.1
 _MOST_TO_COME = 0.125
 """Of a resolved run: 80 % half-width, over the margin, of what its rest would change of the difference."""
 _HALF80 = 1.2816
+_LEAST_MARGIN = 1e-3
+"""Steps are judged by at least this margin: with a smaller one any would be worth its hours."""
 _NO_EVIDENCE = Evidence(None, None, None, None, None, None)
 
 
@@ -126,6 +128,19 @@ def decide_ended(run: RunState, ended: TrialEnded) -> Decision:
         granted_gpu_hours=run.granted_gpu_hours,
         evidence=_NO_EVIDENCE,
     )
+
+
+def decide_unfitted(run: RunState, error: str) -> Decision:
+    """The decision on a run whose fit failed: it goes on to its next look; at its grant it ends.
+
+    Args:
+        run: the run.
+        error: what the fit failed with.
+    """
+    ends = at_grant(run)
+    action, then = (Action.FINISH, "its grant is used") if ends else (Action.CONTINUE, "it goes on")
+    reason = f"The fit of its sweep failed after {_spent(run)} ({error}); {then}."
+    return _decision(run, action, Cause.NO_FIT, reason, _NO_EVIDENCE)
 
 
 def _by_forecast(run: RunState, seen: Comparison, sweep: Sweep, prospects: Prospects) -> Decision:
@@ -225,11 +240,11 @@ def _what_is_open(
         if math.isfinite(prospects.worth):
             better = f"{prospects.worth:.2g}" if prospects.worth > 0.0 else "nothing"
             state += f", and a step is expected to better the arm that is chosen by {better}"
-        is_open = in_budget or prospects.worth >= _LEAST_GAIN * seen.measure.margin
+        is_open = in_budget or prospects.worth >= _LEAST_GAIN * max(seen.measure.margin, _LEAST_MARGIN)
         return (Cause.QUESTION_OPEN if is_open else None), state
     if not seen.fitted.identified:
         return Cause.QUESTION_OPEN, f"the ceiling is not identified: {_clause(seen.fitted.fit.why)}"
-    telling = (_LEAST_TAKEN * seen.measure.margin) ** 2
+    telling = (_LEAST_TAKEN * max(seen.measure.margin, _LEAST_MARGIN)) ** 2
     if _is_protected(run, rule):
         state = f"the control's {seen.measure.name} is {_value(seen)}"
         if in_budget:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ Plot = Callable[[FittedCurve, tuple[EvalPoint, ...], float, str], bytes]
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
+_LONGEST = 200
 _known: dict[str, dict[str, SweepRun]] = {}
 """In the process of the analyses: sender -> run id -> its curve, as told so far."""
 
@@ -48,23 +49,49 @@ class News:
         return tuple(curves[run_id] for run_id in self.run_ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What stopped a job in its own process."""
+
+    why: str
+    lost: bool
+    """Whether that process died, so that the same job may succeed in another."""
+
+
+def answer_of(job: Future[_Answer]) -> _Answer | Failure:
+    """What came of a job that is done; whatever stopped it there never stops who asked."""
+    error = job.exception()
+    if error is None:
+        return job.result()
+    said = " ".join(str(error).split())[:_LONGEST]
+    return Failure(f"{type(error).__name__}: {said}" if said else type(error).__name__, _is_lost(error))
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, BrokenExecutor)
+
+
 @dataclass(slots=True)
 class Analyst:
-    """Has analyses and pictures made by an executor that does one after the other."""
+    """Has analyses and pictures made by an executor that does one after the other.
+
+    Where its process has died, for want of memory say, another one takes its place.
+    """
 
     executor: Executor
     _sender: str = field(default_factory=lambda: uuid.uuid4().hex)
     _told: dict[str, tuple[EvalPoint, ...]] = field(default_factory=dict)
+    _own: list[Executor] = field(default_factory=list)
 
     def analyse(self, job: AnalysisJob) -> Future[Analysis]:
         """Ask for the verdict on a run."""
-        return self.executor.submit(_analyse, self._news(job.runs), replace(job, runs=()))
+        return self.ask(_analyse, job.runs, replace(job, runs=()))
 
     def ask(
         self, question: Callable[[News, _Asked], _Answer], runs: Sequence[SweepRun], asked: _Asked
     ) -> Future[_Answer]:
         """Ask something else of the runs' curves; ``question`` is called where they are known."""
-        return self.executor.submit(question, self._news(runs), asked)
+        return self._submit(question, runs, asked)
 
     def draw(
         self,
@@ -76,7 +103,24 @@ class Analyst:
         title: str,
     ) -> Future[bytes]:
         """Ask for a picture of a run's points, with its fit and bands by the fit of the whole sweep."""
-        return self.executor.submit(_draw, plot, run_id, self._news(runs), sweep, up_to_gpu_hours, title)
+        return self._submit(_draw, runs, plot, run_id, sweep, up_to_gpu_hours, title)
+
+    def close(self) -> None:
+        """End the processes that took another's place."""
+        for executor in self._own:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(
+        self, job: Callable[..., _Answer], runs: Sequence[SweepRun], *asked: object
+    ) -> Future[_Answer]:
+        try:
+            return self.executor.submit(job, self._news(runs), *asked)
+        except BrokenExecutor:
+            self.executor = analyst()
+            self._own.append(self.executor)
+            # The new process knows no curve yet.
+            self._told.clear()
+            return self.executor.submit(job, self._news(runs), *asked)
 
     def _news(self, runs: Sequence[SweepRun]) -> News:
         changed = []
@@ -96,7 +140,7 @@ def _analyse(news: News, job: AnalysisJob) -> Analysis:
     return analyse(replace(job, runs=news.take()))
 
 
-def _draw(plot: Plot, run_id: str, news: News, sweep: Sweep, up_to_gpu_hours: float, title: str) -> bytes:
+def _draw(news: News, plot: Plot, run_id: str, sweep: Sweep, up_to_gpu_hours: float, title: str) -> bytes:
     fitted = fit_together(news.take(), sweep).runs[run_id]
     return plot(fitted, fitted.points, up_to_gpu_hours, title)
 

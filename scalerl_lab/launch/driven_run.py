@@ -42,6 +42,8 @@ class DrivenRun:
     driver_lock: TextIO | None = None
     elsewhere: bool = False
     """Whether another sweep's driver has a trial of this run; its points serve this sweep too."""
+    lost_fits: int = 0
+    """How many processes died over its verdict."""
     judge_again: bool = False
     """Whether hours were freed since this run finished its grant."""
     ordered_down_at: float | None = None

@@ -9,6 +9,7 @@ on any other.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ from scalerl_lab.decide import (
     Ledger,
     Step,
     decide_ended,
+    decide_unfitted,
     is_rival,
     may_be_extended,
     next_step,
     under_pin,
 )
 from scalerl_lab.fit import SweepRun
-from scalerl_lab.launch.analysis import Analyst, Plot
+from scalerl_lab.launch.analysis import Analyst, Failure, Plot, answer_of
 from scalerl_lab.launch.driven_run import OVER, DrivenRun, as_granted
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest
@@ -55,6 +57,7 @@ _ORDERS_S = 0.5
 _WORK_S = 0.04
 """A turn leaves news, or verdicts, to the next one after so long, so that orders never wait for them."""
 _STOP_GRACE_S = 60.0
+_LOST_FITS = 2
 _NOTHING_MORE = Orders(granted_gpu_hours=0.0)
 """Ends a trial as at the end of its grant: with a measurement and a checkpoint."""
 
@@ -87,8 +90,13 @@ class Driver:
     _searcher: Searcher | None = None
     _picture: tuple[tuple[SweepRun, ...], tuple[Step, ...], float] | None = None
     """What verdicts rest on beside their run: curves, rivals, free GPU-hours; None once anything changed."""
+    _ended: deque[TrialOver] = field(default_factory=deque)
+    """Trials that are over and not taken in yet."""
     _next: dict[str, int] = field(default_factory=dict)
     """Kind of work -> the run with which the next turn begins it, so that each has its turn."""
+
+    def __post_init__(self) -> None:
+        self._analyst = Analyst(self.analyst)
 
     def drive(self) -> list[RunState]:
         """Take the sweep to its end; returns how each run stands."""
@@ -100,14 +108,19 @@ class Driver:
             self._finish_plots()
         finally:
             self.launcher.close()
+            self._analyst.close()
         self._show(force=True)
         return [run.state for run in self._runs.values()]
 
     # ------------------------------------------------------------ one turn
 
     def _turn(self) -> bool:
-        for over in self.launcher.over():
-            self._reap(over)
+        self._ended.extend(self.launcher.over())
+        until = self.clock() + _WORK_S
+        while self._ended:
+            self._reap(self._ended.popleft())
+            if self.clock() > until:
+                break
         for run in self._some("news"):
             if run.live or run.elsewhere:
                 self._ingest(run)
@@ -142,7 +155,7 @@ class Driver:
 
     def _load(self) -> None:
         """Read everything back: the first turn after a crash is like any other."""
-        self._desk, self._analyst = OrderDesk(self.store, self.plan), Analyst(self.analyst)
+        self._desk = OrderDesk(self.store, self.plan)
         fits = self.store.latest_fits(self.plan.sweep_id)
         for state in self.store.run_states(self.plan.sweep_id):
             run = self._take_in(state)
@@ -153,8 +166,9 @@ class Driver:
             self._searcher = Searcher(self.plan, self.store, self.proposer)
         for run in self._runs.values():
             self._ingest(run)
+        self._take_orders()
         for run in self._runs.values():
-            if run.state.status is RunStatus.FAILED:
+            if run.state.status is RunStatus.FAILED and not self._desk.force.cancelled:
                 self._try_failed_again(run)
         self._judge_finished_again()
         if self._desk.force.paused is not None:
@@ -213,10 +227,11 @@ class Driver:
         progress = run.folder.progress()
         run.gpu_hours_now = progress.gpu_hours if progress and progress.trial == run.trial else 0.0
 
-    def _refresh(self, run: DrivenRun) -> None:
-        known = {run.run_id: run.state.points}
-        (state,) = self.store.run_states(self.plan.sweep_id, [run.run_id], known=known)
-        run.state, self._picture = as_granted(state), None
+    def _refresh(self, *runs: DrivenRun) -> None:
+        known = {run.run_id: run.state.points for run in runs}
+        for state in self.store.run_states(self.plan.sweep_id, known, known=known):
+            self._runs[state.planned.run_id].state = as_granted(state)
+        self._picture = None
 
     @property
     def _ledger(self) -> Ledger:
@@ -245,11 +260,12 @@ class Driver:
         if settled.refused is not None:
             self.watcher.said(f"{at}{order.kind} ordered by {order.by} is refused: {settled.refused}")
             return
-        for decision in settled.decisions:
-            run = self._runs[decision.run_id]
+        decided = [(self._runs[decision.run_id], decision) for decision in settled.decisions]
+        if decided:
+            self._refresh(*(run for run, _ in decided))
+        for run, decision in decided:
             # A verdict under way was on how things stood before.
             run.job, run.judge_again, run.failures, run.ordered_down_at = None, False, 0, None
-            self._refresh(run)
             if run.live and decision.action is Action.EXTEND and self._desk.force.paused is None:
                 run.folder.write_orders(Orders(run.state.granted_gpu_hours))
                 self._mark_acted(run)
@@ -317,7 +333,11 @@ class Driver:
         """Put a finished analysis on record, then act on it."""
         if run.job is None or not run.job.done():
             return
-        analysis, run.job = run.job.result(), None
+        analysis, run.job = answer_of(run.job), None
+        if isinstance(analysis, Failure):
+            self._go_on_unfitted(run, analysis)
+            return
+        run.lost_fits = 0
         pin = self._desk.force.pins.get(run.run_id)
         decision = analysis.decision if pin is None else under_pin(analysis.decision, pin, run.state)
         stops = decision.action is Action.KILL and run.over
@@ -341,6 +361,20 @@ class Driver:
         if says and run.last_word != told:
             self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
 
+    def _go_on_unfitted(self, run: DrivenRun, failure: Failure) -> None:
+        """Let a run go on, or end at its grant, although its points could not be fitted."""
+        run.lost_fits += failure.lost
+        if failure.lost and run.lost_fits <= _LOST_FITS:
+            self.watcher.said(f"{run.label}: the process of the fits died ({failure.why}); asked again")
+            run.judge_again = True
+            return
+        run.lost_fits, run.judge_again = 0, False
+        decision = decide_unfitted(run.state, failure.why)
+        self.watcher.said(f"{run.label}: {decision.action}: {decision.reason}")
+        if not run.over:
+            self.store.record_decision(self.plan.sweep_id, decision, None)
+            self._refresh(run)
+
     def _settle(self, run: DrivenRun) -> None:
         """Do what the last decision says, once; whatever was done already is left alone."""
         if run.over:
@@ -358,8 +392,13 @@ class Driver:
     def _take_down(self, run: DrivenRun) -> None:
         now = self.clock()
         if run.stop_ordered_at is None:
-            # Of a run that seems to have no trial, too: a worker may have outlived its driver.
-            run.folder.write_orders(Orders(run.state.granted_gpu_hours, stop=True))
+            # Of a run that seems to have no trial, too: a worker may have outlived its driver. But a trial
+            # of another sweep's driver is that sweep's, which goes on with it.
+            lock = None if run.live else try_exclusive(run.folder.driver_lock)
+            if run.live or lock is not None:
+                run.folder.write_orders(Orders(run.state.granted_gpu_hours, stop=True))
+            if lock is not None:
+                lock.close()
             run.stop_ordered_at = now
         if not run.live:
             self._close(run, RunStatus.KILLED)
@@ -458,15 +497,19 @@ class Driver:
             return
         # A run whose verdict is on its way keeps its place: after a restart the controls still come first.
         live = sum(run.live or self._undecided(run) for run in self._runs.values())
+        ledger: Ledger | None = None
+        until = self.clock() + _WORK_S
         for run in self._runs.values():
-            if live >= self.max_live:
+            if live >= self.max_live or self.clock() > until:
                 return
             if not self._needs_trial(run):
                 continue
             wanted = run.state.granted_gpu_hours - run.state.gpu_hours
-            if run.state.status is RunStatus.PLANNED and not self._ledger.admits(wanted):
+            ledger = ledger or self._ledger
+            if run.state.status is RunStatus.PLANNED and not ledger.admits(wanted):
                 continue
-            live += self._start(run)
+            if self._start(run):
+                live, ledger = live + 1, None
 
     def _undecided(self, run: DrivenRun) -> bool:
         return not run.over and (run.job is not None or run.awaits_verdict(self.plan.sweep))
@@ -550,7 +593,11 @@ class Driver:
 
     def _collect_plots(self) -> None:
         for run_id, name, job in [p for p in self._plots if p[2].done()]:
-            self.store.queue_artifact(self.plan.sweep_id, run_id, name, job.result())
+            picture = answer_of(job)
+            if isinstance(picture, Failure):
+                self.watcher.said(f"{self._runs[run_id].label}: {name} could not be drawn ({picture.why})")
+            else:
+                self.store.queue_artifact(self.plan.sweep_id, run_id, name, picture)
         self._plots = [p for p in self._plots if not p[2].done()]
 
     def _finish_plots(self) -> None:

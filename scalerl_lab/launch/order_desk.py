@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from scalerl_lab.decide import InForce, Ledger, check_order, decisions_of
+from scalerl_lab.decide import InForce, Ledger, check_order, decisions_of, raised_cap
 from scalerl_lab.errors import LabError
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import Decision, Order, RunState
@@ -50,14 +50,16 @@ class OrderDesk:
             Each order that this call settled; the caller follows it before the next one is settled.
         """
         for row in self._store.waiting_orders(self._plan.sweep_id):
-            order, runs = row.order, states()
+            order, runs, budget = row.order, states(), ledger()
             try:
-                check_order(order, runs, ledger(), self.force)
+                check_order(order, runs, budget, self.force, is_search=self._plan.search is not None)
             except LabError as error:
                 self._store.refuse(row.order_id, str(error))
                 yield Settled(order, (), str(error))
                 continue
             decisions = decisions_of(order, runs)
-            if self._store.carry_out(row.order_id, decisions):
+            run = next((run for run in runs if run.planned.run_id == order.run_id), None)
+            cap = raised_cap(order, run, budget) if order.raise_cap and run is not None else None
+            if self._store.carry_out(row.order_id, decisions, raised_cap_to=cap):
                 self.force = self._store.force(self._plan.sweep_id)
                 yield Settled(order, tuple(decisions), None)

@@ -6,10 +6,9 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from scalerl_lab.decide import check_order, raised_cap
+from scalerl_lab.decide import check_order
 from scalerl_lab.errors import UserError
 from scalerl_lab.records import Order, OrderKind
 from scalerl_lab.store import OrderRow, Store
@@ -30,6 +29,7 @@ class Given:
     """Whether a process drives the sweep now; else the order waits for ``lab sweep run``."""
     settled: bool
     raised_cap_to: float | None
+    """The cap that the sweep has from now on, where the order raised it."""
 
 
 def order_run(
@@ -52,7 +52,7 @@ def order_run(
         why: the reason, for whoever reads the decision.
         sweep: the sweep in which it is ordered; needed where several have such a run.
         to_gpu_hours: the new grant, for an extension.
-        raise_cap: whether to raise the sweep's cap by what is missing.
+        raise_cap: whether the driver is to raise the sweep's cap by what is missing.
         answer_s: how long to wait for the driver.
 
     Raises:
@@ -61,18 +61,8 @@ def order_run(
         BudgetError: the sweep has less free than it takes.
     """
     sweep_id, run_id, label = _find(store, run, sweep)
-    order = _order(sweep_id, run_id, kind, why, to_gpu_hours)
-    states, ledger = store.run_states(sweep_id), store.budget(sweep_id)
-    given, cap = [order], None
-    if raise_cap:
-        state = next(s for s in states if s.planned.run_id == run_id)
-        cap = raised_cap(order, state, ledger)
-        if cap > ledger.cap:
-            given.insert(0, _order(sweep_id, None, OrderKind.RAISE_CAP, why, cap))
-            ledger = replace(ledger, cap=cap)
-    check_order(order, states, ledger, store.force(sweep_id))
-    raised = cap if len(given) > 1 else None
-    return _give(store, given, label, answer_s, raised)
+    order = _order(sweep_id, run_id, kind, why, to_gpu_hours, raise_cap)
+    return _give(store, order, label, answer_s)
 
 
 def order_sweep(
@@ -83,16 +73,14 @@ def order_sweep(
     Raises:
         UserError: the sweep does not take this order as it stands.
     """
-    order = _order(sweep_id, None, kind, why, None)
-    check_order(order, store.run_states(sweep_id), store.budget(sweep_id), store.force(sweep_id))
-    return _give(store, [order], sweep_id, answer_s, None)
+    return _give(store, _order(sweep_id, None, kind, why, None), sweep_id, answer_s)
 
 
-def _give(
-    store: Store, orders: Sequence[Order], label: str, answer_s: float, raised_cap_to: float | None
-) -> Given:
-    order = orders[-1]
-    order_id = store.record_orders(orders)[-1]
+def _give(store: Store, order: Order, label: str, answer_s: float) -> Given:
+    sweep_id, ledger = order.sweep_id, store.budget(order.sweep_id)
+    is_search = store.plan(sweep_id).search is not None
+    check_order(order, store.run_states(sweep_id), ledger, store.force(sweep_id), is_search=is_search)
+    order_id = store.record_order(order)
     driven = store.is_driven(order.sweep_id)
     deadline = time.monotonic() + (answer_s if driven else 0.0)
     while True:
@@ -102,17 +90,20 @@ def _give(
         time.sleep(_POLL_S)
     if row.refused is not None:
         raise UserError(f"the driver refused it: {row.refused}")
-    return Given(order, label, driven, row.settled_at is not None, raised_cap_to)
+    cap = store.force(sweep_id).cap_gpu_hours
+    return Given(order, label, driven, row.settled_at is not None, cap if cap > ledger.cap else None)
 
 
 def _row(store: Store, sweep_id: str, order_id: int) -> OrderRow:
     return next(row for row in store.orders(sweep_id) if row.order_id == order_id)
 
 
-def _order(sweep_id: str, run_id: str | None, kind: OrderKind, why: str, to: float | None) -> Order:
+def _order(
+    sweep_id: str, run_id: str | None, kind: OrderKind, why: str, to: float | None, raise_cap: bool = False
+) -> Order:
     if not why.strip():
         raise UserError("--why is empty: say in a few words why; it is shown wherever the order is")
-    return Order(sweep_id, run_id, kind, to, _who(), why.strip(), time.time())
+    return Order(sweep_id, run_id, kind, to, _who(), why.strip(), time.time(), raise_cap)
 
 
 def _who() -> str:

@@ -12,11 +12,12 @@ from scalerl_lab.config.sweep import Search
 from scalerl_lab.decide import Ledger, fit_together
 from scalerl_lab.decide.search import Outcome, is_due, kept_back, num_open, outcomes
 from scalerl_lab.fit import SweepRun
-from scalerl_lab.launch.analysis import Analyst, News
+from scalerl_lab.launch.analysis import Analyst, Failure, News, answer_of
 from scalerl_lab.plan import SweepPlan, control_values, digest, searched_runs
 from scalerl_lab.records import PlannedRun, Proposal, RunState, to_json
 from scalerl_lab.store import Store
 
+_MOST_FAILURES = 3
 Proposer = Callable[[Search, tuple[Outcome, ...], int], dict[str, float]]
 """From the question, what is known, and the proposal's number to values by key path, rounded as they run."""
 
@@ -49,6 +50,7 @@ class Searcher:
         self._question = plan.search
         self._control_values = control_values(plan)
         self._job: Future[Proposed] | None = None
+        self._failures = 0
         self._proposals = store.proposals(plan.sweep_id)
 
     @property
@@ -63,7 +65,7 @@ class Searcher:
 
     def is_due(self, states: Sequence[RunState], ledger: Ledger, *, cancelled: bool) -> bool:
         """Whether another arm is to be proposed as things stand."""
-        return is_due(
+        return self._failures < _MOST_FAILURES and is_due(
             self._question,
             self._proposals,
             states,
@@ -93,8 +95,13 @@ class Searcher:
         """Put a proposal that is made on record with its runs; returns a sentence on it."""
         if self._job is None or not self._job.done():
             return None
-        (values, history), self._job = self._job.result(), None
+        answer, self._job = answer_of(self._job), None
         number = len(self._proposals)
+        if isinstance(answer, Failure):
+            self._failures += 1
+            then = "trying again" if self._failures < _MOST_FAILURES else "no more until lab sweep run"
+            return f"proposal {number + 1} of {self._question.arms} failed ({answer.why}); {then}"
+        values, history = answer
         runs, arm, note = self._runs(number, values, states)
         known = [outcome for outcome in history if outcome.value is not None]
         proposal = Proposal(

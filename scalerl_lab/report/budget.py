@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from scalerl_lab.decide import Hours, Ledger
-from scalerl_lab.decide.ledger import ROUNDING
 from scalerl_lab.report.words import ABSENT, hours, num
 
+_SHOWN = 0.005
+"""GPU-hours: less is written as 0."""
 _COLUMNS = ("granted", "used", "overhead", "lost", "held", "saved")
 
 
@@ -65,12 +66,12 @@ def _notes(ledger: Ledger) -> list[str]:
         f"{hours(max(ledger.free, 0.0))} free for extensions.",
     ]
     beyond = ledger.total.used - ledger.cap
-    if ledger.waiting > ledger.left + ROUNDING:
+    if not ledger.admits(ledger.waiting):
         lines.append(
             f"The cap does not cover every planned run to its budget: {hours(ledger.waiting)} are wanted for "
             f"runs that have not started, and {hours(max(ledger.left, 0.0))} are left for them."
         )
-    if beyond > ROUNDING:
+    if beyond >= _SHOWN:
         lines.append(f"{hours(beyond)} beyond the cap: each run ends with the step that reaches its grant.")
     if ledger.price_per_gpu_hour is not None:
         saved = ledger.money(ledger.total.saved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -42,6 +42,8 @@ _MEASUREMENT = tuple(field.name for field in fields(Measurement))
 _PASS_COUNTS = tuple(field.name for field in fields(PassCounts))
 _LEDGER = tuple(field.name for field in fields(LedgerEntry))
 _CHECKPOINT = tuple(field.name for field in fields(CheckpointSaved))
+
+_AT_ONCE = 200
 
 
 def insert_new(session: Session, table: type[Table], rows: Sequence[dict[str, object]]) -> None:
@@ -132,9 +134,13 @@ def points(
         for run_id, curve in found.items()
         if curve
     ]
-    chosen = select(PointTable.run_id, *columns).where(or_(PointTable.run_id.in_(unread), *later))
-    for run_id, *values in session.execute(chosen.order_by(PointTable.run_id, PointTable.step)):
-        found[run_id].append(EvalPoint(*values))
+    # A database takes conditions of a limited depth.
+    groups: list[list[ColumnElement[bool]]] = [[PointTable.run_id.in_(unread)]] if unread else []
+    groups += [[*later[first : first + _AT_ONCE]] for first in range(0, len(later), _AT_ONCE)]
+    for conditions in groups:
+        chosen = select(PointTable.run_id, *columns).where(or_(*conditions))
+        for run_id, *values in session.execute(chosen.order_by(PointTable.run_id, PointTable.step)):
+            found[run_id].append(EvalPoint(*values))
     return {run_id: tuple(curve) for run_id, curve in found.items() if curve}
 
 

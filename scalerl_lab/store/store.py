@@ -234,17 +234,18 @@ class Store:
             only: ids of its runs; None: all.
             known: first points of runs, as they were read before. They never change, and are not read again.
         """
-        planned = [run for run in self.plan(sweep_id).runs if only is None or run.run_id in only]
+        chosen_ids = None if only is None else frozenset(only)
+        planned = [run for run in self.plan(sweep_id).runs if chosen_ids is None or run.run_id in chosen_ids]
         chosen = select(SweepRunTable).filter_by(sweep_id=sweep_id)
         if only is not None:
-            chosen = chosen.where(SweepRunTable.run_id.in_(only))
+            chosen = chosen.where(SweepRunTable.run_id.in_(chosen_ids or ()))
         with self.database.read() as session:
             places = {row.run_id: row for row in session.scalars(chosen)}
             curves = fact_rows.points(session, places, known)
             trials: defaultdict[str, list[TrialRow]] = defaultdict(list)
             for run_id, row in fact_rows.trials(session, places):
                 trials[run_id].append(row)
-            decisions = conclusions.last_decisions(session, sweep_id, only)
+            decisions = conclusions.last_decisions(session, sweep_id, chosen_ids)
             return [
                 RunState(
                     planned=run,
@@ -296,10 +297,10 @@ class Store:
 
     # ------------------------------------------------------------ what people order
 
-    def record_orders(self, given: Sequence[Order]) -> list[int]:
-        """Put orders on record for the driver, all or none; returns their ids."""
+    def record_order(self, order: Order) -> int:
+        """Put an order on record for the driver; returns its id."""
         with self.database.write() as session:
-            return orders.record(session, given)
+            return orders.record(session, order)
 
     def orders(self, sweep_id: str) -> list[OrderRow]:
         """All orders given to a sweep and its runs, oldest first."""
@@ -320,14 +321,16 @@ class Store:
         with self.database.read() as session:
             return orders.read(session, OrderTable.sweep_id == sweep_id, OrderTable.settled_at.is_(None))
 
-    def carry_out(self, order_id: int, decisions: Sequence[Decision]) -> bool:
-        """Put an order in force, together with the decisions that follow from it.
+    def carry_out(
+        self, order_id: int, decisions: Sequence[Decision], *, raised_cap_to: float | None = None
+    ) -> bool:
+        """Put an order in force, together with the decisions that follow from it, and the cap that it takes.
 
         Returns:
             Whether this call did it; False where the order was settled before, and nothing is written.
         """
         with self.database.write() as session:
-            return orders.settle(session, order_id, decisions, None)
+            return orders.settle(session, order_id, decisions, None, raised_cap_to)
 
     def refuse(self, order_id: int, why: str) -> None:
         """Note that an order could not be carried out."""

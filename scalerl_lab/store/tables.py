@@ -29,11 +29,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0006"
+HEAD = "0007"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -321,6 +322,7 @@ class OrderTable(Table):
     """Empty for an order to the sweep."""
     kind: Mapped[str] = mapped_column(_Word)
     to_gpu_hours: Mapped[float | None]
+    raise_cap: Mapped[bool] = mapped_column(server_default=false())
     ordered_by: Mapped[str]
     why: Mapped[str]
     at: Mapped[float]

@@ -79,7 +79,6 @@ def test_a_run_that_is_being_stopped_takes_none_but_pins() -> None:
         (order(OrderKind.REVIVE), run(RunStatus.FINISHED, used=100.0), "lab run extend --to"),
         (order(OrderKind.RESUME, run_id=None), run(RunStatus.RUNNING), "not paused"),
         (order(OrderKind.CANCEL, run_id=None), run(RunStatus.KILLED), "nothing to cancel"),
-        (order(OrderKind.RAISE_CAP, 5.0, run_id=None), run(RunStatus.KILLED), "5 is less"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(given: Order, of: RunState, says: str) -> None:
@@ -103,12 +102,41 @@ def test_what_goes_on_is_paid_from_what_is_free() -> None:
     assert (needed_gpu_hours(revival, killed), needed_gpu_hours(extension, killed)) == (60.0, 80.0)
     assert needed_gpu_hours(order(OrderKind.EXTEND, 120.0, "b-0"), other) == 20.0
     nothing = in_force((), 190.0)
-    with pytest.raises(BudgetError, match=r"takes 60 GPU-hours and the sweep has 50 free.*--raise-cap"):
+    with pytest.raises(BudgetError, match=r"takes 60 GPU-hours and the sweep has 50 to spare.*--raise-cap"):
         check_order(revival, [killed, other], ledger, nothing)
     assert raised_cap(revival, killed, ledger) == 200.0
     check_order(revival, [killed, other], replace(ledger, cap=200.0), nothing)
+    check_order(replace(revival, raise_cap=True), [killed, other], ledger, nothing)
     check_order(order(OrderKind.EXTEND, 150.0, "b-0"), [killed, other], ledger, nothing)
-    assert raised_cap(order(OrderKind.EXTEND, 150.0, "b-0"), other, ledger) == 190.0
+    assert raised_cap(order(OrderKind.EXTEND, 150.0, "b-0"), other, ledger) is None
+
+
+def test_what_no_planned_run_can_start_on_is_spare() -> None:
+    # Two of 100 are done under a cap of 225; the two that wait want 100 each, and 25 are left for neither.
+    done = [run(RunStatus.FINISHED, used=100.0, arm=arm) for arm in "ab"]
+    wait = [run(RunStatus.PLANNED, used=0.0, arm=arm) for arm in "cd"]
+    ledger = ledger_of(225.0, [*done, *wait])
+    assert (ledger.left, ledger.free, ledger.spare) == (25.0, -175.0, 25.0)
+    longer = order(OrderKind.EXTEND, 120.0)
+    check_order(longer, [*done, *wait], ledger, in_force((), 225.0))
+    assert raised_cap(longer, done[0], ledger) is None
+    # What is lacking is raised, not what others would like.
+    assert raised_cap(order(OrderKind.EXTEND, 130.0), done[0], ledger) == 230.0
+    # With room for one of the two, its grant is not spare.
+    assert ledger_of(325.0, [*done, *wait]).spare == 25.0
+
+
+def test_a_sweep_is_cancelled_once_and_while_something_may_start() -> None:
+    cancel, nothing = order(OrderKind.CANCEL, run_id=None), in_force((), 200.0)
+    done, failed = run(RunStatus.FINISHED, used=100.0), run(RunStatus.FAILED, arm="b")
+    ledger = ledger_of(200.0, [done])
+    with pytest.raises(UserError, match="nothing to cancel"):
+        check_order(cancel, [done], ledger, nothing)
+    # A search may propose more; a run that failed would be tried again.
+    check_order(cancel, [done], ledger, nothing, is_search=True)
+    check_order(cancel, [done, failed], ledger, nothing)
+    with pytest.raises(UserError, match="cancelled already"):
+        check_order(cancel, [done, failed], ledger, in_force((cancel,), 200.0))
 
 
 def test_orders_in_force_are_the_last_ones() -> None:
@@ -120,6 +148,7 @@ def test_orders_in_force_are_the_last_ones() -> None:
     assert after(pin, unpin).pins == {}
     assert after(pin, order(OrderKind.KILL)).pins == {}
     assert list(after(order(OrderKind.REVIVE)).pins) == ["a-0"]
+    assert list(after(order(OrderKind.EXTEND, 150.0)).pins) == ["a-0"]
     raises = [order(OrderKind.RAISE_CAP, to, None) for to in (150.0, 120.0)]
     assert after(*raises).cap_gpu_hours == 150.0
 

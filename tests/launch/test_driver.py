@@ -12,6 +12,7 @@ import pytest
 from scalerl_lab.config.profile import FlopsMeter, Profile
 from scalerl_lab.config.recipe import UniformCurriculum
 from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.launch.analysis import Plot
 from scalerl_lab.launch.driver import Driver, slots
 from scalerl_lab.launch.home import Home
 from scalerl_lab.launch.locking import try_exclusive
@@ -86,6 +87,7 @@ class Bench:
         self.analyst: Executor = AtOnce()
         self.on_turn: dict[int, Callable[[], object]] = {}
         self.slots = 2
+        self.plot: Plot | None = None
         self.launcher = LockstepLauncher(trainer(FakeTrainer(ceiling)))
 
     def drive(self, fake: FakeTrainer | None = None, crash_at_turn: int | None = None) -> dict[str, RunState]:
@@ -102,6 +104,7 @@ class Bench:
             watcher=self.watcher,
             code_version="test",
             max_live=3,
+            plot=self.plot,
         ).drive()
         return {f"{run.planned.arm}:{run.planned.spec.seed}": run for run in runs}
 

@@ -83,6 +83,19 @@ class Counting(FakeTrainer):
         return super().__call__(spec, folder, cache, trial, supervisor)
 
 
+class FailingFor(Counting):
+    """Fails on one run, as soon as it begins."""
+
+    def __init__(self, run_id: str, log: Path) -> None:
+        super().__init__(log)
+        self._failing = run_id
+
+    def __call__(self, spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Any) -> Any:
+        if spec.run_id == self._failing:
+            raise RuntimeError("no such data")
+        return super().__call__(spec, folder, cache, trial, supervisor)
+
+
 class Ordered(Bench):
     """The sweep of two arms with 4,000 GPU-hours a run (40 steps), and room for extensions."""
 
@@ -236,21 +249,59 @@ def test_a_cancelled_sweep_ends_and_keeps_what_it_measured(tmp_path: Path) -> No
 def test_the_driver_refuses_what_the_budget_does_not_cover_any_more(tmp_path: Path) -> None:
     bench = Ordered(tmp_path, cap=16500.0)
     bench.store.record_plan(bench.plan)
-    with pytest.raises(BudgetError, match="takes 1,000 GPU-hours and the sweep has 500 free"):
+    with pytest.raises(BudgetError, match="takes 1,000 GPU-hours and the sweep has 500 to spare"):
         bench.order("control:0", OrderKind.EXTEND, 5000.0)
     # Each is covered as long as the other is not carried out.
     bench.order("control:0", OrderKind.EXTEND, 4400.0)
     bench.order("control:1", OrderKind.EXTEND, 4400.0)
     bench.order("tied:0", OrderKind.EXTEND, 4600.0, raise_cap=True)
     runs = bench.go()
-    assert [run.granted_gpu_hours for run in runs.values()] == [4400.0, 4000.0, 4000.0, 4000.0]
-    refused = [row.refused for row in bench.store.orders(bench.plan.sweep_id)]
-    assert [why is not None for why in refused] == [False, True, False, True]
-    assert "100 free" in str(refused[1])
+    assert {label: run.granted_gpu_hours for label, run in runs.items()} == {
+        "control:0": 4400.0,
+        "control:1": 4000.0,
+        "low:0": 4000.0,
+        "tied:0": 4600.0,
+    }
+    rows = bench.store.orders(bench.plan.sweep_id)
+    assert [row.order.kind for row in rows] == [OrderKind.EXTEND] * 3 + [OrderKind.RAISE_CAP]
+    assert [row.refused is not None for row in rows] == [False, True, False, False]
+    assert "100 to spare" in str(rows[1].refused)
     assert any("is refused" in sentence for sentence in bench.watcher.sentences)
-    bench.order("tied:0", OrderKind.EXTEND, 4600.0, raise_cap=True)
-    assert bench.go()["tied:0"].gpu_hours == 4600.0
+    # 600 with 100 to spare: the cap rises by the 500 that lack when it is carried out.
     assert bench.store.budget(bench.plan.sweep_id).cap == 17000.0
+
+
+def test_hours_that_no_planned_run_can_start_on_can_be_ordered(tmp_path: Path) -> None:
+    bench = Ordered(tmp_path, cap=9000.0)
+    assert [run.gpu_hours for run in bench.go().values()] == [4000.0, 4000.0, 0.0, 0.0]
+    bench.order("control:0", OrderKind.EXTEND, 4500.0)
+    bench.order("control:1", OrderKind.EXTEND, 5000.0, raise_cap=True)
+    # The cap rises by 500, and those that it never covered do not start on it.
+    assert [run.gpu_hours for run in bench.go().values()] == [4500.0, 5000.0, 0.0, 0.0]
+    assert bench.store.budget(bench.plan.sweep_id).cap == 9500.0
+
+
+def test_an_extension_that_is_ordered_is_not_undone_by_the_rule(tmp_path: Path) -> None:
+    def stop(run: RunState) -> tuple[Action, float] | None:
+        low = run.planned.arm == "low" and run.gpu_hours >= 2500.0
+        return (Action.KILL, run.granted_gpu_hours) if low else None
+
+    bench = Ordered(tmp_path, stop)
+    before = bench.go()["low:0"]
+    assert (before.status, before.gpu_hours < 4000.0) == (RunStatus.KILLED, True)
+    bench.order("low:0", OrderKind.EXTEND, 5000.0)
+    after = bench.go()["low:0"]
+    assert (after.gpu_hours, after.status) == (5000.0, RunStatus.FINISHED)
+
+
+def test_a_cancelled_sweep_does_not_try_failed_runs_again(tmp_path: Path) -> None:
+    bench = Ordered(tmp_path)
+    failing = FailingFor(bench.run_id("tied:0"), bench.log)
+    assert bench.drive(failing)["tied:0"].status is RunStatus.FAILED
+    # Given while nobody drives: it is settled before anything is tried again.
+    order_sweep(bench.store, bench.plan.sweep_id, OrderKind.CANCEL, "no use", answer_s=0.0)
+    assert bench.go()["tied:0"].status is RunStatus.FAILED
+    assert bench.launcher.started == []
 
 
 def test_a_run_whose_answer_is_known_gives_its_hours_back(tmp_path: Path) -> None:
@@ -277,9 +328,9 @@ def _dies(name: str, *, after: bool, when: Callable[..., bool]) -> None:
     """Have this process killed at the first call of a method of the store that is meant."""
     whole = getattr(Store, name)
 
-    def deadly(self: Store, *args: Any) -> Any:
+    def deadly(self: Store, *args: Any, **more: Any) -> Any:
         meant = when(self, *args)
-        done = whole(self, *args) if after or not meant else None
+        done = whole(self, *args, **more) if after or not meant else None
         if meant:
             os.kill(os.getpid(), signal.SIGKILL)
         return done

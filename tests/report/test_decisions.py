@@ -165,14 +165,11 @@ def test_orders_are_told_with_who_and_why(bare: Store) -> None:
     (sweep,) = bare.sweeps()
     run = next(run for run in bare.plan(sweep.sweep_id).runs if run.arm == "dapo_loss")
     at = 1_790_000_000.0
-    bare.record_orders(
-        [
-            Order(sweep.sweep_id, run.run_id, OrderKind.PIN, None, "ada@lab", "I want to see its end.", at),
-            Order(
-                sweep.sweep_id, None, OrderKind.PAUSE, None, "bob@lab", "The cluster is needed.", at + 60.0
-            ),
-        ]
-    )
+    for given in (
+        Order(sweep.sweep_id, run.run_id, OrderKind.PIN, None, "ada@lab", "I want to see its end.", at),
+        Order(sweep.sweep_id, None, OrderKind.PAUSE, None, "bob@lab", "The cluster is needed.", at + 60.0),
+    ):
+        bare.record_order(given)
     text = " ".join(printed(*decisions_table(decision_list(bare, sweep.sweep_id))).split())
     assert "09-21 14:13:20, dapo_loss:0, pin: ordered. By ada@lab: I want to see its end." in text
     assert "09-21 14:14:20, pause of the whole sweep: ordered. By bob@lab: The cluster is needed." in text

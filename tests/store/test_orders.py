@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def order(kind: OrderKind, run_id: str | None = CONTROL, to: float | None = None
 def test_orders_come_back_as_they_were_given(store: Store, plan: SweepPlan) -> None:
     store.record_plan(plan)
     given = [order(OrderKind.EXTEND, to=1.0 / 3), order(OrderKind.PAUSE, None), order(OrderKind.KILL, DAPO)]
-    ids = store.record_orders(given[:2]) + store.record_orders(given[2:])
+    ids = [store.record_order(each) for each in given]
     rows = store.orders(SWEEP)
     assert ([row.order for row in rows], [row.order_id for row in rows]) == (given, ids)
     assert store.waiting_orders(SWEEP) == rows
@@ -45,7 +46,7 @@ def test_orders_come_back_as_they_were_given(store: Store, plan: SweepPlan) -> N
 def test_an_order_is_carried_out_by_one_of_many(store: Store, plan: SweepPlan, tmp_path: Path) -> None:
     store.record_plan(plan)
     store.ingest(CONTROL, 0, story.facts())
-    (order_id,) = store.record_orders([order(OrderKind.EXTEND, to=150.0)])
+    order_id = store.record_order(order(OrderKind.EXTEND, to=150.0))
     decisions = decisions_of(order(OrderKind.EXTEND, to=150.0), store.run_states(SWEEP))
     url = store.database.url.render_as_string(hide_password=False)
     store.close()
@@ -67,7 +68,7 @@ def test_a_run_is_revived_and_killed_again_at_the_same_step(store: Store, plan: 
     store.set_status(SWEEP, CONTROL, RunStatus.RUNNING)
     told = []
     for kind in (OrderKind.KILL, OrderKind.REVIVE, OrderKind.KILL):
-        (order_id,) = store.record_orders([order(kind)])
+        order_id = store.record_order(order(kind))
         assert store.carry_out(order_id, decisions_of(order(kind), store.run_states(SWEEP)))
         assert not store.carry_out(order_id, decisions_of(order(kind), store.run_states(SWEEP)))
         told.append(store.run_states(SWEEP)[0].last_decision)
@@ -89,10 +90,18 @@ def test_a_decision_is_no_new_row_only_while_it_is_the_last_word(store: Store, p
 
 def test_a_raised_cap_counts_in_the_budget(store: Store, plan: SweepPlan) -> None:
     store.record_plan(plan)
-    (order_id,) = store.record_orders([order(OrderKind.RAISE_CAP, None, 450.0)])
+    raising = replace(order(OrderKind.EXTEND, to=150.0), raise_cap=True)
+    order_id = store.record_order(raising)
     assert store.budget(SWEEP).cap == 400.0
-    store.carry_out(order_id, ())
+    assert store.carry_out(order_id, (), raised_cap_to=450.0)
     assert (store.budget(SWEEP).cap, store.budget(SWEEP).free) == (450.0, 50.0)
+    first, second = store.orders(SWEEP)
+    assert first.order == raising
+    assert second.order == replace(order(OrderKind.RAISE_CAP, None, 450.0), at=raising.at)
+    assert (second.in_force, second.settled_at) == (True, first.settled_at)
+    # A second driver that comes late raises nothing.
+    assert not store.carry_out(order_id, (), raised_cap_to=500.0)
+    assert (len(store.orders(SWEEP)), store.budget(SWEEP).cap) == (2, 450.0)
     assert store.budget(SWEEP, 2.0).money(3.0) == 6.0
 
 
