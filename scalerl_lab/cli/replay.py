@@ -202,7 +202,7 @@ def _replay(
     every: float | None,
     unit: str = "GPU-hours",
 ) -> Iterator[ReplayReport]:
-    """Each rule's replay as soon as it is over; how far it is stands on stderr, where that is a terminal."""
+    """Each rule's replay as soon as it is over; how far a long one is stands on stderr."""
     from scalerl_lab.decide.conclude import chosen_by_forecast, chosen_by_value, conclude
     from scalerl_lab.decide.policies import Forecast
     from scalerl_lab.decide.replay import replay
@@ -212,7 +212,7 @@ def _replay(
         policy = contender.make(recorded)
         rule = (policy.recorded if isinstance(policy, Forecast) else recorded).sweep.rule
         with progress(f"{contender.name}: points replayed") as done:
-            watched = policy if done is None else Watched(policy, recorded, _once_it_takes_long(done))
+            watched = Watched(policy, recorded, _once_it_takes_long(done))
             found = replay(recorded, watched, slots=slots, cap_gpu_hours=budget)
             said = conclude(recorded, found)
         chosen = chosen_by_forecast(found, said) if contender.forecasts else chosen_by_value(found)

@@ -89,7 +89,7 @@ def answer(found: Sequence[Seen], asked: PowerAsked) -> str:
     if any(len(seen.sweeps) < LEAST_SWEEPS for seen in found):
         said = [
             f"{hours(seen.design.gpu_hours)} GPU-hours ({seen.design.control_seeds} and "
-            f"{seen.design.arm_seeds} seeds)"
+            f"{seen.design.arm_seeds} seeds, power {_share(seen.power)})"
             for seen in found
             if len(seen.sweeps) >= LEAST_SWEEPS and seen.power is not None and seen.power.value < LEAST_SEEN
         ]
