@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from scalerl_lab.cli.bench import one_thread, write_file
+from scalerl_lab.cli.bench import one_thread, progress, write_file
 from scalerl_lab.cli.bench_decide import KINDS
 from scalerl_lab.cli.fit import Number
 from scalerl_lab.cli.places import existing_store, print_json, print_rich
@@ -15,10 +16,14 @@ from scalerl_lab.cli.rules import HELP, LOOKS, contender_of
 from scalerl_lab.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from scalerl_lab.decide.recorded import Recorded
     from scalerl_lab.report.replayed import ReplayReport
+
+
+_QUIET_S = 2.0
+"""A replay that takes longer tells how far it is."""
 
 
 @click.command("replay")
@@ -77,31 +82,35 @@ def replay_command(
     lab replay points.csv --rule forecast --rule asha:eta=3 --slots 4
     lab replay loo_16k --rule forecast:margin=0.03
 
-    JSON: source, slots, budget_gpu_hours, seed; rules, each with rule, spent_gpu_hours, full_gpu_hours,
-    saved, clock_gpu_hours, asked, chosen, runs (run, arm, seed, role, used_gpu_hours, granted_gpu_hours,
-    last_value, true, killed, cause, fate), orders (clock_gpu_hours, spent_gpu_hours, run, gpu_hours, move,
-    cause, reason), differences and forecasts by arm.
+    JSON: source, unit (of compute), slots, budget_gpu_hours, seed; rules, each with rule, spent_gpu_hours,
+    full_gpu_hours, saved, clock_gpu_hours, asked, chosen, runs (run, arm, seed, role, used_gpu_hours,
+    granted_gpu_hours, last_value, true, killed, cause, fate), orders (clock_gpu_hours, spent_gpu_hours, run,
+    gpu_hours, move, cause, reason), differences (to the control; of curves side by side, to the first) and
+    forecasts by arm.
     """
     one_thread()
     if bounds is not None and not bounds[0] < bounds[1]:
         raise UserError(f"--bounds {bounds[0]:g} {bounds[1]:g}: the first has to be below the second")
     from scalerl_lab.report.replay_source import with_seed
 
-    asked = (run, x, y, se, arm)
+    asked, unit = (run, x, y, se, arm), "GPU-hours"
     if Path(what).exists() or what == "-":
         from scalerl_lab.config.sweep import Rule
         from scalerl_lab.report.forecasts import Asked, choose, read_points
-        from scalerl_lab.report.replay_source import FileQuestion, recorded_file
+        from scalerl_lab.report.replay_source import FileQuestion, left_out_of_file, recorded_file, unit_of
 
         points = read_points(what, Asked(*asked))
-        for note in points.notes:
-            click.echo(f"lab: {note}", err=True)
+        chosen = choose(points, only)
         question = FileQuestion(control, run_budget, first, bounds, falling, Rule())
-        recorded = recorded_file(points, choose(points, only), question)
+        recorded, unit = recorded_file(points, chosen, question), unit_of(points)
+        for note in (*points.notes, left_out_of_file(chosen)):
+            if note is not None:
+                click.echo(f"lab: {note}", err=True)
     else:
         recorded = _of_store(what, given=any((*asked, only, control, run_budget, bounds, falling, first)))
-    reports = _replay(with_seed(recorded, seed), rules or ("forecast",), slots, budget, every)
-    _show(reports, None, as_json, source=what, slots=slots, budget_gpu_hours=budget, seed=seed)
+    reports = _replay(with_seed(recorded, seed), rules or ("forecast",), slots, budget, every, unit)
+    asked_for = {"slots": slots, "budget_gpu_hours": budget, "seed": seed}
+    _show(reports, None, as_json, source=what, unit=unit, **asked_for)
 
 
 def _of_store(what: str, *, given: bool) -> Recorded:
@@ -186,32 +195,48 @@ def simulate_command(
 
 
 def _replay(
-    recorded: Recorded, rules: Sequence[str], slots: int | None, budget: float | None, every: float | None
-) -> list[ReplayReport]:
+    recorded: Recorded,
+    rules: Sequence[str],
+    slots: int | None,
+    budget: float | None,
+    every: float | None,
+    unit: str = "GPU-hours",
+) -> Iterator[ReplayReport]:
+    """Each rule's replay as soon as it is over; how far a long one is stands on stderr."""
     from scalerl_lab.decide.conclude import chosen_by_forecast, chosen_by_value, conclude
+    from scalerl_lab.decide.policies import Forecast
     from scalerl_lab.decide.replay import replay
-    from scalerl_lab.report.replayed import ReplayReport
+    from scalerl_lab.report.replayed import ReplayReport, Watched
 
-    reports = []
     for contender in [contender_of(text, every=every) for text in rules]:
-        found = replay(
-            recorded,
-            contender.make(recorded),
-            slots=slots,
-            cap_gpu_hours=budget,
-        )
-        said = conclude(recorded, found)
+        policy = contender.make(recorded)
+        rule = (policy.recorded if isinstance(policy, Forecast) else recorded).sweep.rule
+        with progress(f"{contender.name}: points replayed") as done:
+            watched = Watched(policy, recorded, _once_it_takes_long(done))
+            found = replay(recorded, watched, slots=slots, cap_gpu_hours=budget)
+            said = conclude(recorded, found)
         chosen = chosen_by_forecast(found, said) if contender.forecasts else chosen_by_value(found)
-        reports.append(ReplayReport(contender.name, recorded, found, said, chosen))
-    return reports
+        yield ReplayReport(contender.name, recorded, found, said, chosen, rule, unit)
+
+
+def _once_it_takes_long(done: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """A count that is silent at first: most replays are over before it says anything."""
+    began = time.monotonic()
+
+    def later(count: int, total: int) -> None:
+        if time.monotonic() - began > _QUIET_S:
+            done(count, total)
+
+    return later
 
 
 def _show(
-    reports: Sequence[ReplayReport], truth: dict[str, float] | None, as_json: bool, **asked: object
+    reports: Iterable[ReplayReport], truth: dict[str, float] | None, as_json: bool, **asked: object
 ) -> None:
-    from scalerl_lab.report.replayed import replay_json, replay_tables
+    from scalerl_lab.report.replayed import replay_json, replay_table
 
     if as_json:
-        print_json(replay_json(reports, truth, **asked))
-    else:
-        print_rich(replay_tables(reports, truth))
+        print_json(replay_json(list(reports), truth, **asked))
+        return
+    for report in reports:
+        print_rich(replay_table(report, truth))

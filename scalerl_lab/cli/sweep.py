@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ from scalerl_lab.errors import RunFailed
 if TYPE_CHECKING:
     from scalerl_lab.launch.sweep_run import Outcome
     from scalerl_lab.plan import SweepPlan
+    from scalerl_lab.report.power import PowerAsked, Seen
 
 
 @click.group("sweep")
@@ -30,14 +31,18 @@ def sweep_commands() -> None:
 @click.option(
     "--difference",
     type=click.FloatRange(0.0, 1.0, min_open=True),
-    default=0.02,
-    show_default=True,
-    help="With --power: in ceiling, that is to be seen.",
+    help="With --power: that is to be seen, in the rule's quantity; default: twice the rule's margin.",
+)
+@click.option(
+    "--midpoint",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="H",
+    help="With --power: GPU-hours to half of the gain; default: the published 2,542.",
 )
 @click.option(
     "--power-seconds",
     type=click.FloatRange(0.0, 86_400.0),
-    default=50.0,
+    default=90.0,
     show_default=True,
     help="With --power: simulate so long.",
 )
@@ -47,20 +52,23 @@ def plan_command(
     profile: str | None,
     price: float | None,
     power: bool,
-    difference: float,
+    difference: float | None,
+    midpoint: float | None,
     power_seconds: float,
     as_json: bool,
 ) -> None:
     """Print what FILE would run and what it costs; nothing is started or created.
 
     FILE is a sweep's YAML, or the name of a shipped one. With --power, sweeps with these seeds and budgets,
-    and with some more and fewer, are simulated and fitted: how often a difference is seen, at what price.
+    and with some more and fewer, are simulated and fitted: how often the rule sees a difference, at what
+    price. It sees one that is larger than its margin with the probability that an answer needs.
 
     JSON: sweep_id, name, profile, meter, flops_per_gpu_hour, total_gpu_hours, sweep_gpu_hours,
     price_per_gpu_hour, cost, arms (arm, role, about, changes, seeds, run_ids, gpu_hours, cost), runs (run_id,
-    arm, seed, budget_gpu_hours, order); with --power power: difference, certainty, seconds, seed,
-    midpoint_gpu_hours, designs (control_seeds, arm_seeds, run_gpu_hours, gpu_hours, sweeps,
-    interval95_half_width, power, seen, false_alarms).
+    arm, seed, budget_gpu_hours, order); with --power power: difference, margin, certainty,
+    quantity, reference, seconds, seed, midpoint_gpu_hours, enough_gpu_hours, answer, designs (control_seeds,
+    arm_seeds, run_gpu_hours, gpu_hours, sweeps, interval95_half_width, power, seen, false_alarms,
+    visible_difference).
     """
     if power:
         from scalerl_lab.cli.bench import one_thread
@@ -79,24 +87,36 @@ def plan_command(
     plan = plan_file(file, profile)
     price = price if price is not None else plan.sweep.price_per_gpu_hour
     if as_json:
-        measured = {"power": _power_json(plan, difference, power_seconds)} if power else {}
-        print_json({**plan_json(plan, price), **measured})
+        from scalerl_lab.report.power_table import power_json
+
+        found = {"power": power_json(*_power(plan, difference, midpoint, power_seconds))} if power else {}
+        print_json({**plan_json(plan, price), **found})
         return
     for line in [*headline, *plan_lines(plan)]:
         click.echo(line)
     print_rich(plan_table(plan, price))
     if power:
-        from scalerl_lab.report.power import PowerAsked, measure_power, power_tables
+        from scalerl_lab.report.power_table import power_tables
 
-        asked = PowerAsked(difference, plan.sweep.rule.answer_probability, power_seconds)
-        print_rich(power_tables(measure_power(plan, asked), asked, price))
+        print_rich(power_tables(*_power(plan, difference, midpoint, power_seconds), price))
 
 
-def _power_json(plan: SweepPlan, difference: float, seconds: float) -> dict[str, Any]:
-    from scalerl_lab.report.power import PowerAsked, measure_power, power_json
+def _power(
+    plan: SweepPlan, difference: float | None, midpoint: float | None, seconds: float
+) -> tuple[list[Seen], PowerAsked]:
+    from scalerl_lab.cli.bench import progress
+    from scalerl_lab.fit.published import LEAVE_ONE_OUT
+    from scalerl_lab.report.power import PowerAsked, measure_power
 
-    asked = PowerAsked(difference, plan.sweep.rule.answer_probability, seconds)
-    return power_json(measure_power(plan, asked), asked)
+    rule = plan.sweep.rule
+    asked = PowerAsked(
+        rule,
+        2.0 * rule.margin or 0.02 if difference is None else difference,
+        seconds,
+        midpoint_gpu_hours=LEAVE_ONE_OUT[0].C_mid if midpoint is None else midpoint,
+    )
+    with progress("seconds of simulation") as done:
+        return measure_power(plan, asked, done=done), asked
 
 
 @sweep_commands.command("run")

@@ -95,19 +95,9 @@ def compare(
         num_seeds=arm.num_seeds if arm is not None else 0,
         own=own,
         reference=shown,
-        reference_known=_reference_known(planned.arm, arms, control, sweep),
+        reference_known=measure.reference_known(planned.arm, arms, control),
         difference=interval,
         below=below,
         half_width=half,
         evidence=evidence,
     )
-
-
-def _reference_known(arm: str, arms: Mapping[str, PooledCeiling], control: str, sweep: Sweep) -> bool:
-    match sweep.rule.reference:
-        case ToControl():
-            return control in arms and arms[control].identified
-        case ToBest():
-            return any(other.identified for name, other in arms.items() if name != arm)
-        case _:
-            return True

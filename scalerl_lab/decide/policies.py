@@ -173,6 +173,11 @@ class PaperPoint(InTurn):
         return _paper_ceiling(seen, self.recorded.sweep.fit_start_gpu_hours)
 
 
+def forget_ceilings() -> None:
+    """Forget the least-squares fits made so far; as ``analysis.forget_fits``."""
+    _paper_ceiling.cache_clear()
+
+
 @lru_cache(maxsize=4096)
 def _paper_ceiling(points: tuple[EvalPoint, ...], fit_start_gpu_hours: float) -> float | None:
     start = [p.pass_rate for p in points if p.gpu_hours <= 0.0]

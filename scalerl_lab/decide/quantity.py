@@ -74,6 +74,16 @@ class Measure:
                 value = np.full(arms[arm].draws.size, level.value)
                 return _from_hours(value) if self._is_hours else value
 
+    def reference_known(self, arm: str, arms: Mapping[str, PooledCeiling], control: str) -> bool:
+        """Whether the reference of an arm can be told: a level always, an arm once it is identified."""
+        match self.rule.reference:
+            case ToControl():
+                return control in arms and arms[control].identified
+            case ToBest():
+                return any(other.identified for name, other in arms.items() if name != arm)
+            case _:
+                return True
+
     def shown(self, draws: Floats) -> Interval:
         """Their interval as people read it: pass rates, or GPU-hours."""
         return interval_of(np.exp(-draws) if self._is_hours else draws)

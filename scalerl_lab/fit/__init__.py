@@ -36,6 +36,7 @@ at compute not yet spent.
     reach.py      GPU-hours to a level, by the points and the law
     crossing.py   at which compute an arm overtakes another
     pool.py       the ceiling of an arm over its seeds, and refits at a common ceiling
+    between_seeds.py  how far seeds of an arm lie apart beyond the noise of measuring them
     sweep_fit.py  ``fit_sweep``: a sweep's runs and arms from one joint posterior
     paper.py      the least-squares procedure of the ScaleRL paper, for comparison
     published.py  published parameters of ScaleRL, with where each is printed
@@ -58,6 +59,7 @@ otherwise. Never raise on data: a curve that says nothing gets a status. Never r
 global random state: the same points give the same numbers, bit for bit.
 """
 
+from scalerl_lab.fit.between_seeds import BetweenSeeds, between_seeds
 from scalerl_lab.fit.boundary import Boundary, Regime, boundary
 from scalerl_lab.fit.courses import ArmDraws, LawDraws, Lines, drawn_curves, drawn_hours
 from scalerl_lab.fit.crossing import Crossing, crossing, crossing_of_curves
@@ -93,6 +95,7 @@ __all__ = [
     "METHODS",
     "QUANTILES",
     "ArmDraws",
+    "BetweenSeeds",
     "Boundary",
     "CeilingRefit",
     "Crossing",
@@ -109,6 +112,7 @@ __all__ = [
     "Siblings",
     "SweepFit",
     "SweepRun",
+    "between_seeds",
     "boundary",
     "ceiling_difference",
     "crossing",

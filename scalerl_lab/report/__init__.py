@@ -9,7 +9,7 @@
     forecasts   a folder: curves of any file, read, fitted, forecast and shown, for ``lab fit``
     replayed    a replay as a table and as JSON; ``replay_source`` curves of a file or sweep to be replayed
     bench       a folder: how good forecasts are, on real curves and where the answer is known
-    power       what a plan could see, by simulation
+    power       what a plan could see, by simulation; ``power_table`` says it
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
     budget      the ledger of GPU-hours as a table, a line and JSON
     boundary    pass@k before and after by set of problems; ``transfer`` gains beyond the held-out prompts

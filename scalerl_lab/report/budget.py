@@ -12,6 +12,8 @@ from rich.text import Text
 from scalerl_lab.decide import Hours, Ledger
 from scalerl_lab.report.words import ABSENT, hours, num
 
+_SHOWN = 0.005
+"""GPU-hours: less is written as 0."""
 _COLUMNS = ("granted", "used", "overhead", "lost", "held", "saved")
 
 
@@ -60,11 +62,17 @@ def _notes(ledger: Ledger) -> list[str]:
         "after the last checkpoint of an attempt that died); saved: granted to a run that was stopped, and "
         "not used.",
         f"Cap {hours(ledger.cap)}: {hours(ledger.total.used)} used, {hours(ledger.total.promised)} promised "
-        f"to runs at work, {hours(ledger.waiting)} for runs that have not started, {hours(ledger.free)} free "
-        "for extensions.",
+        f"to runs at work, {hours(ledger.waiting)} for runs that have not started, "
+        f"{hours(max(ledger.free, 0.0))} free for extensions.",
     ]
-    if ledger.free < 0.0:
-        lines.append("Below zero: the cap does not cover every planned run to its budget.")
+    beyond = ledger.total.used - ledger.cap
+    if not ledger.admits(ledger.waiting):
+        lines.append(
+            f"The cap does not cover every planned run to its budget: {hours(ledger.waiting)} are wanted for "
+            f"runs that have not started, and {hours(max(ledger.left, 0.0))} are left for them."
+        )
+    if beyond >= _SHOWN:
+        lines.append(f"{hours(beyond)} beyond the cap: each run ends with the step that reaches its grant.")
     if ledger.price_per_gpu_hour is not None:
         saved = ledger.money(ledger.total.saved)
         lines.append(

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from scalerl_lab.fit import (
+    BetweenSeeds,
     CeilingRefit,
     Difference,
     PooledCeiling,
+    between_seeds,
     ceiling_difference,
     interval_of,
     refit_at_ceiling,
 )
 from scalerl_lab.plan import describe
-from scalerl_lab.records import Change, Interval, LedgerKind, Role, RunStatus
+from scalerl_lab.records import Change, EvalPoint, Interval, LedgerKind, Role, RunStatus
 from scalerl_lab.report.speed import (
     Hours,
     compare,
@@ -35,7 +37,10 @@ _Z80 = 1.2815515655446004
 
 @dataclass(frozen=True, slots=True)
 class BudgetRate:
-    """Pass rate at the budget, mean over seeds, with its central 80 % interval."""
+    """Pass rate at the budget, mean over seeds, with its central 80 % interval.
+
+    It has the evaluation's noise and, where that is known, the spread of seeds (``Ceilings.between_seeds``).
+    """
 
     value: float
     low80: float
@@ -118,6 +123,8 @@ class Ceilings:
     whose ceiling is lower do not set it."""
     arms: tuple[ArmRow, ...]
     totals: Totals
+    between_seeds: BetweenSeeds | None = None
+    """Of pass rates measured at the budget, pooled over arms; None where no arm has two such seeds."""
 
     @property
     def single_seed_arms(self) -> tuple[str, ...]:
@@ -161,6 +168,7 @@ def ceilings(view: SweepView) -> Ceilings:
     arms = [_arm(view, name, abouts[name], control.pooled) for name in view.arms]
     pooled = _pooled_ceiling(arms, control, rule.margin)
     level = _common_level(arms, rule.margin, rule.answer_probability)
+    spread = between_seeds([_measured(arm) for arm in arms])
     meter = view.plan.profile.meter
     return Ceilings(
         sweep_id=view.plan.sweep_id,
@@ -173,8 +181,9 @@ def ceilings(view: SweepView) -> Ceilings:
         demanded=rule.answer_probability,
         pooled_ceiling=pooled,
         common_level=level,
-        arms=tuple(_row(view, arm, control, pooled, level) for arm in arms),
+        arms=tuple(_row(view, arm, control, pooled, level, spread) for arm in arms),
         totals=_totals(view),
+        between_seeds=spread,
     )
 
 
@@ -208,7 +217,14 @@ def _common_level(arms: Sequence[_Arm], margin: float, demanded: float) -> float
     return math.floor(min(reached) * 1000.0) / 1000.0 if reached else None
 
 
-def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level: float | None) -> ArmRow:
+def _row(
+    view: SweepView,
+    arm: _Arm,
+    control: _Arm,
+    pooled: float | None,
+    level: float | None,
+    spread: BetweenSeeds | None,
+) -> ArmRow:
     rule = view.plan.sweep.rule
     first = arm.runs[0].state.planned
     is_control = first.role is Role.CONTROL
@@ -223,7 +239,7 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
             speed = compare(arm.pooled, control.pooled, level)
     own = ceiling is not None and pooled is not None and abs(ceiling.median - pooled) > rule.margin
     refits = _refits(view, arm, ceiling.median if own and ceiling is not None else pooled)
-    at_budget = _at_budget(arm)
+    at_budget = _at_budget(arm, spread)
     finding = Finding(
         is_control=is_control,
         identified=arm.identified,
@@ -236,7 +252,7 @@ def _row(view: SweepView, arm: _Arm, control: _Arm, pooled: float | None, level:
         level=level,
         killed_at=tuple(kill.gpu_hours for run in arm.sound if (kill := run.kill) is not None),
         at_budget=_value(at_budget),
-        control_at_budget=_value(_at_budget(control)),
+        control_at_budget=_value(_at_budget(control, spread)),
     )
     verdict, detail = judge(finding, margin=rule.margin, demanded=rule.answer_probability)
     if arm.diverged and arm.sound:
@@ -279,16 +295,16 @@ def _refits(view: SweepView, arm: _Arm, ceiling: float | None) -> list[CeilingRe
     return [refit for refit in refits if refit is not None]
 
 
-def _at_budget(arm: _Arm) -> BudgetRate | None:
-    """Measured where the run got there, else forecast; a diverged arm only has what it last measured."""
+def _at_budget(arm: _Arm, spread: BetweenSeeds | None) -> BudgetRate | None:
+    """Measured where the run got there, else forecast; of the runs that have not diverged."""
     values = [rate for run in arm.sound if (rate := _run_at_budget(run)) is not None]
     if not values:
         return None
-    num = len(values)
+    num, among = len(values), spread.half80 if spread is not None else 0.0
 
     def half(low: bool) -> float:
         widths = [v.value - v.low80 if low else v.high80 - v.value for v in values]
-        return math.sqrt(sum(w * w for w in widths)) / num
+        return math.sqrt(sum(w * w for w in widths) + num * among * among) / num
 
     mean = sum(v.value for v in values) / num
     return BudgetRate(mean, mean - half(True), mean + half(False), all(v.measured for v in values))
@@ -298,11 +314,21 @@ def _value(rate: BudgetRate | None) -> float | None:
     return None if rate is None else rate.value
 
 
+def _measured(arm: _Arm) -> list[tuple[float, float]]:
+    """(pass rate, standard error) at the budget of each seed that got there."""
+    points = [point for run in arm.sound if (point := _point_at_budget(run)) is not None]
+    return [(point.pass_rate, point.pass_rate_se) for point in points]
+
+
+def _point_at_budget(run: RunView) -> EvalPoint | None:
+    return next((p for p in run.points if p.gpu_hours >= AT_BUDGET * run.budget_gpu_hours), None)
+
+
 def _run_at_budget(run: RunView) -> BudgetRate | None:
-    for point in run.points:
-        if point.gpu_hours >= AT_BUDGET * run.budget_gpu_hours:
-            width = _Z80 * point.pass_rate_se
-            return BudgetRate(point.pass_rate, point.pass_rate - width, point.pass_rate + width, True)
+    point = _point_at_budget(run)
+    if point is not None:
+        width = _Z80 * point.pass_rate_se
+        return BudgetRate(point.pass_rate, point.pass_rate - width, point.pass_rate + width, True)
     forecast = run.fitted.forecast(run.budget_gpu_hours)
     if forecast is None:
         return None

@@ -14,11 +14,10 @@ from rich.text import Text
 from scalerl_lab.config.sweep import Rule
 from scalerl_lab.errors import UserError
 from scalerl_lab.records import Action, RunState, RunStatus
-from scalerl_lab.report.held_against import reference_words
+from scalerl_lab.report.held_against import cause_text, reference_words
 from scalerl_lab.report.status import when
 from scalerl_lab.report.story import (
     Effect,
-    cause_text,
     changes_something,
     effects,
     label_of,
@@ -52,6 +51,8 @@ class DecisionList:
     """All decisions of the sweep, those that were not asked for included."""
     orders: tuple[OrderRow, ...]
     """What people ordered that no decision tells of."""
+    chosen: bool
+    """Whether all, or those of some run or action, were asked for: --all then has nothing to add."""
 
     @property
     def saved_gpu_hours(self) -> float:
@@ -97,7 +98,8 @@ def decision_list(
     found.sort(key=lambda row: (row.effect.row.at, row.effect.row.decision_id))
     ordered = untold_orders(store.orders(sweep_id)) if wanted is None else []
     orders = tuple(row for row in ordered if run_ids is None or row.order.run_id in {None, *run_ids})
-    return DecisionList(sweep_id, rule, states, tuple(found), len(recorded), orders)
+    chosen = every or run is not None or wanted is not None
+    return DecisionList(sweep_id, rule, states, tuple(found), len(recorded), orders, chosen)
 
 
 def known_action(text: str) -> Action:
@@ -134,7 +136,7 @@ def decisions_table(found: DecisionList) -> list[RenderableType]:
             _short(row),
             hours(decision.gpu_hours),
             Text(action, style=ACTION_STYLE.get(action, "")),
-            cause_text(decision),
+            cause_text(decision.cause, found.rule),
             probability(decision.evidence.probability_below),
             _hours(row.effect),
         )
@@ -168,7 +170,7 @@ def _hours(effect: Effect) -> str:
 
 def _footer(found: DecisionList) -> list[str]:
     text = f"{len(found.rows)} of {num(found.num_recorded, 'decision')} on record"
-    if len(found.rows) < found.num_recorded:
+    if len(found.rows) < found.num_recorded and not found.chosen:
         text += "; --all shows those that let a run go on, too"
     saved, given = hours(found.saved_gpu_hours), hours(found.given_gpu_hours)
     lines = [
@@ -188,10 +190,10 @@ def _footer(found: DecisionList) -> list[str]:
 def _nothing(found: DecisionList) -> str:
     """Why there is no line, and what to do."""
     if found.num_recorded:
-        return (
-            f"Sweep {found.sweep_id}: none of its {num(found.num_recorded, 'decision')} on record is of that "
-            "kind; --all shows those that let a run go on."
-        )
+        none = f"Sweep {found.sweep_id}: none of its {num(found.num_recorded, 'decision')} on record"
+        if found.chosen:
+            return f"{none} is of that kind."
+        return f"{none} changed anything; --all shows those that let a run go on."
     started = sum(state.status is not RunStatus.PLANNED for state in found.states)
     name = found.sweep_id.rpartition("-")[0] or found.sweep_id
     if started == 0:

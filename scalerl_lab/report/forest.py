@@ -159,7 +159,7 @@ def _axis(reach: float, margin: float) -> Markup:
 
 
 def spend(view: SweepView) -> Markup:
-    """One bar per run: compute used, saved by killing, used beyond the budget."""
+    """One bar per run: compute used, saved by ending early, used beyond the budget."""
     scale = max([max(run.budget_gpu_hours, run.used_gpu_hours) for run in view.runs])
     return el("div", *(_spent(run, scale) for run in view.runs), class_="spend")
 

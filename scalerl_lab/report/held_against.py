@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scalerl_lab.config.sweep import Ceiling, GpuHours, PassRate, Rule, ToBest, ToControl
-from scalerl_lab.records import Evidence, Interval
+from scalerl_lab.records import Cause, Evidence, Interval
 from scalerl_lab.report.words import bare, hours, percent, probability, rate, signed, span80
 
 
@@ -27,6 +27,19 @@ def reference_words(rule: Rule) -> str:
             return f"best other arm's {quantity_words(rule)}"
         case _:
             return "level that the rule names"
+
+
+def cause_text(cause: str, rule: Rule) -> str:
+    """A cause in words, the lab's own or that of another rule; a kill's says what was compared."""
+    if cause == Cause.CEILING_BELOW:
+        match rule.quantity:
+            case PassRate():
+                return "pass rate below"
+            case GpuHours():
+                return "too slow"
+            case Ceiling():
+                return "ceiling below"
+    return cause.replace("_", " ")
 
 
 def is_in_pass_rates(rule: Rule) -> bool:

@@ -127,7 +127,7 @@ def _strip(found: Ceilings) -> Markup:
     share = percent(t.used / t.full_budget) if t.full_budget else ""
     cells = [
         (hours(t.used), f"GPU-hours used, {share} of the full {hours(t.full_budget)}"),
-        (hours(t.saved), "saved by killing runs"),
+        (hours(t.saved), "saved by ending runs early"),
         (hours(t.extended), "spent on extensions"),
         (hours(t.billed), "billed, with evaluation and checkpoints"),
         (hours(t.lost), "of it lost to failures"),
@@ -184,7 +184,7 @@ def _curves(view: SweepView, found: Ceilings) -> list[Markup]:
 def _spend(view: SweepView) -> Markup:
     keys = [
         ("used", "used"),
-        ("saved", "saved by killing"),
+        ("saved", "saved by ending early"),
         ("extended", "beyond the budget"),
         ("left", "not used yet"),
     ]

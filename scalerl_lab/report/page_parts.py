@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from scalerl_lab.records import Cause
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.report.ceilings import ArmRow, Ceilings
 from scalerl_lab.report.forest import badge
+from scalerl_lab.report.held_against import cause_text
 from scalerl_lab.report.markup import Markup, el, join
-from scalerl_lab.report.story import cause_text, changes_something
+from scalerl_lab.report.story import changes_something
 from scalerl_lab.report.story_page import anchor
 from scalerl_lab.report.terminal import at_budget_text, efficiency_text, footnotes, to_level_text
 from scalerl_lab.report.verdict import SPEED_FACTOR
@@ -78,12 +79,7 @@ def _split(text: str) -> Markup:
 
 def decisions(view: SweepView) -> list[Markup]:
     """What changed a run's fate, in the order of time."""
-    fateful = [
-        (row, run)
-        for run in view.runs
-        for row in run.decisions
-        if changes_something(row.decision) and row.decision.cause is not Cause.BUDGET_REACHED
-    ]
+    fateful = [(row, run) for run in view.runs for row in run.decisions if changes_something(row.decision)]
     fateful.sort(key=lambda pair: (pair[0].at, pair[0].decision_id))
     total = sum(len(run.decisions) for run in view.runs)
     return [
@@ -93,17 +89,17 @@ def decisions(view: SweepView) -> list[Markup]:
             "stand with the runs below. Each was written down before it was acted on.",
             class_="note",
         ),
-        el("ol", *(_fateful(row, run) for row, run in fateful), class_="timeline"),
+        el("ol", *(_fateful(row, run, view.plan.sweep.rule) for row, run in fateful), class_="timeline"),
     ]
 
 
-def _fateful(row: DecisionRow, run: RunView) -> Markup:
+def _fateful(row: DecisionRow, run: RunView, rule: Rule) -> Markup:
     decision = row.decision
     title = el(
         "p",
         el("span", decision.action.value, class_=f"act {decision.action.value}"),
         el("a", run.label, href=f"#{anchor(run.run_id)}"),
-        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {cause_text(decision)}"),
+        el("span", f"at {hours(decision.gpu_hours)} GPU-hours, {cause_text(decision.cause, rule)}"),
         class_="what",
     )
     return el("li", title, el("p", decision.reason))
@@ -151,7 +147,8 @@ def method(found: Ceilings) -> list[Markup]:
         ),
         (
             "Saved",
-            "Planned compute that killed runs did not use. It may be spent on extensions, shown apart.",
+            "Granted compute that a run did not use as it was killed, or ended with its answer known. It may "
+            "be spent on extensions, shown apart.",
         ),
     ]
     return [el("dl", *(el("div", el("dt", key), el("dd", text)) for key, text in items), class_="method")]

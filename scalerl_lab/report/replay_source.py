@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,12 @@ from scalerl_lab.report.forecasts.reading import PointFile, RunPoints
 from scalerl_lab.report.words import listed, num
 from scalerl_lab.store import Store
 
+_COUNTED = frozenset(
+    {"step", "timestep", "epoch", "iteration", "update", "episode", "frame", "token"}
+    | {"second", "minute", "hour", "flop"}
+)
+"""Words for compute that are counted: 2,000 steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileQuestion:
@@ -46,14 +53,17 @@ class FileQuestion:
 def recorded_file(file: PointFile, chosen: Sequence[RunPoints], asked: FileQuestion) -> Recorded:
     """The runs of a file as a sweep; an arm is what its column says, else each run is an arm.
 
+    Runs without a point past compute 0 are left out (``left_out_of_file``).
+
     Values are put between 0 and 1 by their bounds, turned over where lower is better; a margin is then a
     share of the distance between the bounds.
 
     Raises:
-        UserError: values beyond 0 and 1 and no bounds, no run with two points, or a value beyond the bounds.
+        UserError: values beyond 0 and 1 and no bounds, no run with a point past compute 0, or a value beyond
+            the bounds.
         NotFound: no arm of the control's name.
     """
-    usable = [run for run in chosen if np.count_nonzero(run.compute > 0.0) > 0]
+    usable = [run for run in chosen if _is_trained(run)]
     if not usable:
         raise UserError(f"{file.source}: no run has a point past compute 0")
     low, high = asked.bounds or (0.0, 1.0)
@@ -89,6 +99,27 @@ def recorded_file(file: PointFile, chosen: Sequence[RunPoints], asked: FileQuest
         else asked.rule,
     )
     return record(sweep, curves, arms, control)
+
+
+def left_out_of_file(chosen: Sequence[RunPoints]) -> str | None:
+    """A sentence on runs of a file that ``recorded_file`` leaves out, where there are any."""
+    names = [run.name for run in chosen if not _is_trained(run)]
+    if not names:
+        return None
+    return f"{num(len(names), 'run')} without a point past compute 0 left out: {listed(names)}"
+
+
+def _is_trained(run: RunPoints) -> bool:
+    return bool((run.compute > 0.0).any())
+
+
+def unit_of(file: PointFile) -> str:
+    """What a file's compute is counted in, by the name of its column."""
+    words = re.split(r"[\W_]+", file.columns.x.strip())
+    if [word.lower() for word in words] in (["gpu", "hour"], ["gpu", "hours"]):
+        return "GPU-hours"
+    plural = "s" if words[-1].lower() in _COUNTED else ""
+    return " ".join(words).strip() + plural
 
 
 def _unit_curve(run: RunPoints, low: float, high: float, *, falling: bool) -> Curve:

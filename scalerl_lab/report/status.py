@@ -11,9 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from scalerl_lab.config.sweep import Rule
 from scalerl_lab.records import Fit, FitStatus, RunState, RunStatus
 from scalerl_lab.report.budget import budget_line
 from scalerl_lab.report.export import interval_json
+from scalerl_lab.report.held_against import cause_text
 from scalerl_lab.report.plan_table import profile_line
 from scalerl_lab.report.words import ABSENT, hours, num, rate, span80
 from scalerl_lab.store import Store, SweepRow
@@ -66,7 +68,7 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
     force, waiting = store.force(sweep_id), store.waiting_orders(sweep_id)
     for state in states:
         fit = fits[state.planned.run_id][0] if state.planned.run_id in fits else None
-        table.add_row(*_cells(state, fit, pinned=state.planned.run_id in force.pins))
+        table.add_row(*_cells(state, fit, plan.sweep.rule, pinned=state.planned.run_id in force.pins))
     orders = []
     if force.paused is not None:
         orders.append(Text(f"Paused by {force.paused.by} at {when(force.paused.at)}: {force.paused.why}."))
@@ -77,12 +79,16 @@ def status_table(store: Store, sweep_id: str) -> RenderableType:
         Text(profile_line(plan)),
         table,
         Text(budget_line(budget)),
+        Text(
+            "Ceilings are as fitted at each run's last verdict; lab report ceilings refits all runs together "
+            "now."
+        ),
         Text(f"{num(len(plan.runs), 'run')}, {sum(state.reused for state in states)} of them reused."),
         *orders,
     )
 
 
-def _cells(state: RunState, fit: Fit | None, *, pinned: bool) -> tuple[RenderableType, ...]:
+def _cells(state: RunState, fit: Fit | None, rule: Rule, *, pinned: bool) -> tuple[RenderableType, ...]:
     last = state.last_decision
     ceiling = fit.ceiling if fit is not None else None
     dim = "" if fit is not None and fit.status is FitStatus.IDENTIFIED else "dim italic"
@@ -92,7 +98,7 @@ def _cells(state: RunState, fit: Fit | None, *, pinned: bool) -> tuple[Renderabl
         f"{hours(state.gpu_hours)}/{hours(state.granted_gpu_hours)}",
         rate(state.points[-1].pass_rate if state.points else None),
         Text(ABSENT if ceiling is None else f"{rate(ceiling.median)} {span80(ceiling)}", style=dim),
-        ABSENT if last is None else f"{last.action.value}: {last.cause.value.replace('_', ' ')}",
+        ABSENT if last is None else f"{last.action.value}: {cause_text(last.cause, rule)}",
     )
 
 

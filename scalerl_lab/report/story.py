@@ -10,7 +10,8 @@ from enum import StrEnum
 from scalerl_lab.config.sweep import Rule
 from scalerl_lab.decide import account_of
 from scalerl_lab.records import Action, Cause, Decision, EndReason, Evidence, OrderKind, RunState, RunStatus
-from scalerl_lab.report.held_against import difference_words, worse_by
+from scalerl_lab.report.held_against import cause_text, difference_words, worse_by
+from scalerl_lab.report.story_picture import Picture, picture
 from scalerl_lab.report.words import hours, num, probability, rate, span80
 from scalerl_lab.store import DecisionRow, OrderRow, TrialRow
 
@@ -92,6 +93,35 @@ class Story:
         return decided or tuple(entry for entry in self.entries if entry.kind is Kind.LOOKS)[-1:]
 
 
+def pictured(story: Story, entry: Entry) -> tuple[Decision, Picture] | None:
+    """(decision, its picture) that an entry is drawn by; None where it is not drawn, or had no points.
+
+    It is the entry's own decision; where next to nothing was ahead of that, as at the end of the budget, the
+    newest before it of which something was, as far back as the entry drawn before.
+    """
+    if entry not in story.drawn:
+        return None
+    rows = [effect.row for effect in story.effects]
+    place = rows.index(entry.rows[-1])
+    others = (rows.index(other.rows[-1]) for other in story.drawn if other is not entry)
+    before = max((other for other in others if other < place), default=-1)
+    found = []
+    for row in reversed(rows[before + 1 : place + 1]):
+        drawn = picture(row.decision, story.state.points, story.state.planned.budget_gpu_hours, story.rule)
+        if drawn is not None and drawn.shows_ahead:
+            return row.decision, drawn
+        found.append((row.decision, drawn))
+    own, drawn = found[0]
+    return None if drawn is None else (own, drawn)
+
+
+def earlier_look(entry: Entry, decision: Decision) -> str:
+    """Which look an entry's picture is of, where it is an earlier one; else empty."""
+    if decision is entry.rows[-1].decision:
+        return ""
+    return f"As at {hours(decision.gpu_hours)} GPU-hours, the newest look with enough ahead to be drawn"
+
+
 def label_of(state: RunState) -> str:
     """Arm and seed of a run, as people name it."""
     return f"{state.planned.arm}:{state.planned.spec.seed}"
@@ -151,12 +181,12 @@ def tell(
     """
     told: list[Entry] = []
     for row in rows:
-        told += [_looks([row]) if not changes_something(row.decision) else _decided(row)]
+        told += [_decided(row, rule) if changes_something(row.decision) else _looks([row], rule)]
     ordered = [_ordered(state, row) for row in untold_orders(orders, state.planned.run_id)]
     # A trial that ends by a decision ends after it, so equal times keep this order.
     told = sorted([*told, *ordered, *_tried(state, trials)], key=lambda entry: entry.at)
     return Story(
-        sweep_id, rule, state, tuple(_fold(told) if folded else told), tuple(effects(rule, state, rows))
+        sweep_id, rule, state, tuple(_fold(told, rule) if folded else told), tuple(effects(rule, state, rows))
     )
 
 
@@ -193,31 +223,31 @@ def _ordered(state: RunState, row: OrderRow) -> Entry:
     return Entry(Kind.ORDER, row.order.at, (at, at), *order_text(row))
 
 
-def _fold(told: Sequence[Entry]) -> list[Entry]:
+def _fold(told: Sequence[Entry], rule: Rule) -> list[Entry]:
     found: list[Entry] = []
     for entry in told:
         if found and entry.kind is Kind.LOOKS and found[-1].kind is Kind.LOOKS:
-            found[-1] = _looks([*found[-1].rows, *entry.rows])
+            found[-1] = _looks([*found[-1].rows, *entry.rows], rule)
         else:
             found.append(entry)
     return found
 
 
-def _looks(rows: Sequence[DecisionRow]) -> Entry:
+def _looks(rows: Sequence[DecisionRow], rule: Rule) -> Entry:
     first, last = rows[0].decision, rows[-1].decision
     if len(rows) == 1:
-        head, text = f"{last.action.value} ({cause_text(last)})", last.reason
+        head, text = f"{last.action.value} ({cause_text(last.cause, rule)})", last.reason
     else:
-        causes = Counter(cause_text(row.decision) for row in rows)
+        causes = Counter(cause_text(row.decision.cause, rule) for row in rows)
         each = ", ".join(f"{cause} at {count}" for cause, count in causes.most_common())
         head = f"{num(len(rows), 'look')}: nothing decided"
         text = f"{each[:1].upper()}{each[1:]}." if len(causes) > 1 else f"Each time {next(iter(causes))}."
     return Entry(Kind.LOOKS, rows[-1].at, (first.gpu_hours, last.gpu_hours), head, text, tuple(rows))
 
 
-def _decided(row: DecisionRow) -> Entry:
+def _decided(row: DecisionRow, rule: Rule) -> Entry:
     decision = row.decision
-    head = f"{decision.action.value} ({cause_text(decision)})"
+    head = f"{decision.action.value} ({cause_text(decision.cause, rule)})"
     at = (decision.gpu_hours, decision.gpu_hours)
     return Entry(Kind.DECISION, row.at, at, head, decision.reason, (row,))
 
@@ -244,11 +274,6 @@ def _tried(state: RunState, trials: Sequence[TrialRow]) -> list[Entry]:
 
 def _used(state: RunState, step: int) -> float:
     return max((point.gpu_hours for point in state.points if point.step <= step), default=0.0)
-
-
-def cause_text(decision: Decision) -> str:
-    """A cause in words."""
-    return decision.cause.value.replace("_", " ")
 
 
 def effect_text(effect: Effect, state: RunState) -> str:

@@ -12,6 +12,8 @@ from scalerl_lab.records import Decision, EvalPoint, Fit, FitStatus, Forecast, I
 from scalerl_lab.report.held_against import is_in_pass_rates, reference_words
 
 NUM_AHEAD = 64
+_LEAST_AHEAD = 0.1
+"""Of a picture's width: less than this of a forecast is not seen."""
 Spot = tuple[float, float]
 """GPU-hours and pass rate."""
 
@@ -50,6 +52,11 @@ class Picture:
     """The reference less the margin: an arm that surely ends below it is a reason to stop.
     None where there is none, or where it lies far outside of the picture."""
     reference_name: str
+
+    @property
+    def shows_ahead(self) -> bool:
+        """Whether there is a forecast wide enough to be seen."""
+        return len(self.ahead) > 1 and self.last - self.gpu_hours >= _LEAST_AHEAD * self.last
 
 
 def picture(

@@ -70,16 +70,19 @@ def totals_line(found: Ceilings) -> str:
     share = percent(t.used / t.full_budget) if t.full_budget else ABSENT
     return (
         f"Compute: {hours(t.used)} GPU-hours used of {hours(t.full_budget)} at full budget ({share}); "
-        f"saved by killing {hours(t.saved)}, used for extensions {hours(t.extended)}; billed with evaluation "
-        f"and checkpoints {hours(t.billed)}, of it lost {hours(t.lost)}; {num(t.reused_runs, 'run')} reused."
+        f"saved by ending runs early {hours(t.saved)}, used for extensions {hours(t.extended)}; "
+        f"billed with evaluation and checkpoints {hours(t.billed)}, of it lost {hours(t.lost)}; "
+        f"{num(t.reused_runs, 'run')} reused."
     )
 
 
 def footnotes(found: Ceilings) -> list[str]:
     """What the columns mean in this sweep."""
     lines = [
+        "Ceilings: all runs refitted together now; lab sweep status and lab why show them as fitted at a "
+        "verdict.",
         f"Intervals are 80 %. Margin {found.margin:g}; a verdict needs probability {found.demanded:g}. "
-        f"P< (P lower): the ceiling is lower than the control's by more than the margin; P>: higher."
+        f"P< (P lower): the ceiling is lower than the control's by more than the margin; P>: higher.",
     ]
     if found.pooled_ceiling is not None:
         text = f"B is refitted at the pooled ceiling {rate(found.pooled_ceiling)}"
@@ -90,6 +93,15 @@ def footnotes(found: Ceilings) -> list[str]:
         lines.append(
             f"To level: GPU-hours to pass rate {rate(found.common_level)}, the highest that all identified "
             f"arms whose ceiling is not lower reach by their budgets with probability {found.demanded:g}."
+        )
+    if any(row.at_budget is not None for row in found.arms):
+        spread = found.between_seeds
+        lines.append(
+            "Pass rate at budget: evaluation noise only, as no arm has two seeds measured there; seeds of a "
+            "recipe differ by more."
+            if spread is None
+            else "Pass rate at budget: evaluation noise and the spread between seeds, whose sd is "
+            f"{spread.sd:.4f} by {num(spread.num_values, 'seed')} of {num(spread.num_groups, 'arm')}."
         )
     if any(row.at_budget is not None and not row.at_budget.measured for row in found.arms):
         lines.append("~ is a forecast, not a measurement.")

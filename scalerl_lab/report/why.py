@@ -20,13 +20,14 @@ from scalerl_lab.report.story import (
     Kind,
     Story,
     by_order,
+    earlier_look,
     effect_text,
     effects,
+    pictured,
     short_evidence,
     tell,
     untold_orders,
 )
-from scalerl_lab.report.story_picture import picture
 from scalerl_lab.report.story_plot import ForecastPlot
 from scalerl_lab.report.words import hours, num, rate, span80
 from scalerl_lab.store import DecisionRow, OrderRow, Store, TrialRow
@@ -131,13 +132,16 @@ def _entries(story: Story, *, plots: bool) -> list[RenderableType]:
         grid.add_row(at, first if first == last else f"{first} to {last}", head)
         for text in _under(entry, done, story):
             grid.add_row("", "", text)
-        drawn = _plot(entry, story) if plots else None
-        if drawn is not None:
-            out += [grid, Text(""), drawn, Text("")]
+        drawn = _plot(entry, story) if plots else []
+        if drawn:
+            out += [grid, Text(""), *drawn, Text("")]
             grid = _grid()
     if not story.entries:
         return []
-    return [Text(f"Times are UTC, from {when(story.entries[0].at)[:10]}.", style="dim"), *out, grid]
+    about = f"Times are UTC, from {when(story.entries[0].at)[:10]}."
+    if story.effects:
+        about += " Fits and forecasts are as at each verdict; lab report ceilings refits all runs now."
+    return [Text(about, style="dim"), *out, grid]
 
 
 def _grid() -> Table:
@@ -172,12 +176,14 @@ def _under(entry: Entry, done: dict[int, Effect], story: Story) -> list[Text]:
     return lines
 
 
-def _plot(entry: Entry, story: Story) -> ForecastPlot | None:
-    if entry not in story.drawn:
-        return None
-    budget = story.state.planned.budget_gpu_hours
-    drawn = picture(entry.rows[-1].decision, story.state.points, budget, story.rule)
-    return ForecastPlot(drawn) if drawn is not None else None
+def _plot(entry: Entry, story: Story) -> list[RenderableType]:
+    """The picture of an entry, and of when it is, where it is not the entry's own."""
+    found = pictured(story, entry)
+    if found is None:
+        return []
+    decision, drawn = found
+    said = earlier_look(entry, decision)
+    return [*([Text(f"{said}:", style="dim")] if said else []), ForecastPlot(drawn)]
 
 
 def evidence_lines(evidence: Evidence, rule: Rule) -> list[str]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from scalerl_lab.cli.bench_decide import KINDS, RULES
+from scalerl_lab.cli.replay import _replay
 from scalerl_lab.cli.rules import FORECAST, GRIDS, contender_of, contenders_of
-from scalerl_lab.decide.policies import Forecast
+from scalerl_lab.decide.policies import Forecast, NoStop
+from scalerl_lab.decide.replay import replay
 from scalerl_lab.errors import UserError
 from scalerl_lab.fit.drawn import DrawnKind
 from scalerl_lab.fit.simulate import SweepKind
 from scalerl_lab.plugins.peers import PEERS
+from scalerl_lab.report.forecasts import Asked, read_points
+from scalerl_lab.report.replay_source import unit_of
+from scalerl_lab.report.replayed import Watched
 from tests.cli.conftest import Lab
 from tests.decide.recorded import level, sweep_of
 
@@ -63,6 +69,72 @@ def test_a_file_is_replayed_by_a_peers_rule(empty: Lab, points: Path) -> None:
     ]
     assert [order["run"] for order in asha["orders"] if order["move"] == "kill"] == ["b", "c"]
     assert (none["spent_gpu_hours"], none["chosen"]) == (12.0, "a")
+
+
+def test_what_is_left_out_of_a_file_is_said(empty: Lab, points: Path) -> None:
+    points.write_text(points.read_text() + "d,0,0.2\n")
+    result = empty("replay", str(points), "--rule", "none")
+    assert "1 run without a point past compute 0 left out: d" in result.stderr
+    assert "4 runs" not in result.stdout
+    # Among curves side by side none is a control; one that is named is.
+    assert "minus" not in result.stdout
+    assert "minus b" in empty("replay", str(points), "--rule", "none", "--control", "b").stdout
+
+
+def test_a_file_s_own_unit_and_words_for_causes(empty: Lab, tmp_path: Path) -> None:
+    """Curves in steps: one that stays at 0.2 and one that rises to 0.6 are told apart by pass rate."""
+    file = tmp_path / "steps.csv"
+    rows = [
+        f"{run},{step},{0.2 + gain / (1 + (1000 / step) ** 2) + 0.002 * math.sin(37 * step)}"
+        for run, gain in (("good", 0.4), ("bad", 0.1))
+        for step in range(250, 8001, 250)
+    ]
+    file.write_text("run,step,pass_rate\n" + "\n".join(rows) + "\n")
+    text = " ".join(empty("replay", str(file), "--rule", "forecast", "--rule", "asha").stdout.split())
+    assert "of 16,000 steps spent" in text
+    assert "bad, kill: The pass rate at 8,000 steps" in text
+    assert "of 8,000 steps," in text
+    assert "GPU-hours" not in text
+    assert "killed: pass rate below" in text
+    assert "finished: budget reached" in text
+    assert "_" not in text
+    assert "killed: stop" not in text
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("gpu_hours", "GPU-hours"),
+        ("GPU hours", "GPU-hours"),
+        ("train/global_step", "train global steps"),
+        ("tokens", "tokens"),
+        ("compute", "compute"),
+    ],
+)
+def test_the_unit_is_named_by_its_column(tmp_path: Path, column: str, unit: str) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(f"run,{column},pass_rate\na,1,0.5\na,2,0.6\n")
+    assert unit_of(read_points(str(file), Asked())) == unit
+
+
+def test_each_rule_is_told_as_soon_as_it_is_over() -> None:
+    """The first report is there before the second rule has been replayed."""
+    recorded = sweep_of(level(0.5, 0.4))
+    reports = _replay(recorded, ("none", "top_k"), None, None, None)
+    first = next(reports)
+    assert (first.rule, first.replayed.spent_gpu_hours) == ("none", 8.0)
+    assert [report.rule for report in reports] == ["top_k"]
+
+
+def test_a_replay_tells_how_far_it_is() -> None:
+    """Two runs of four points in lock-step: both have reported one, then two, three and four."""
+    told: list[tuple[int, int]] = []
+    recorded = sweep_of(level(0.5, 0.4))
+    total = sum(len(run.points) for run in recorded.runs)
+    watched = Watched(NoStop(recorded), recorded, lambda count, of: told.append((count, of)))
+    found = replay(recorded, watched)
+    assert found == replay(recorded, NoStop(recorded))
+    assert told == [(count, total) for count in range(1, total + 1)]
 
 
 def test_slots_and_budget(empty: Lab, points: Path) -> None:
@@ -182,23 +254,27 @@ def _folder_fails(empty: Lab, tmp_path: Path) -> str:
 
 def test_power_of_a_plan(empty: Lab) -> None:
     """No time beyond the first simulation: the plan's own design once, and the others not at all."""
-    result = empty(
-        "sweep",
-        "plan",
-        "sweeps/loo_16k.yaml",
-        "--profile",
-        "cluster",
-        "--power",
-        "--power-seconds",
-        "0",
-        "--json",
-    )
+    plan = ("sweep", "plan", "sweeps/loo_16k.yaml", "--profile", "cluster", "--power", "--power-seconds", "0")
+    result = empty(*plan, "--json")
     assert result.exit_code == 0, result.stderr
     power = json.loads(result.stdout)["power"]
+    # Twice the rule's margin.
+    assert (power["difference"], power["margin"], power["certainty"]) == (0.04, 0.02, 0.95)
+    assert (power["midpoint_gpu_hours"], power["enough_gpu_hours"]) == (2542.0, None)
     own, half, *_ = power["designs"]
     assert (own["control_seeds"], own["arm_seeds"], own["gpu_hours"]) == (3, 1, 176_000.0)
     assert (own["sweeps"], half["sweeps"]) == (1, 0)
     # Three seeds within 0.015 of each other, the curve nearly at its ceiling: about half of 0.02.
     assert 0.005 < own["interval95_half_width"]["value"] < 0.02
-    assert own["power"]["value"] > 0.5
+    assert 0.05 < own["power"]["value"] < 1.0
     assert half["power"] is None
+
+
+def test_a_difference_within_the_margin_is_said_to_be_hidden(empty: Lab) -> None:
+    plan = ("sweep", "plan", "loo_16k", "--profile", "laptop", "--power", "--power-seconds", "0")
+    said = " ".join(empty(*plan, "--difference", "0.02", "--midpoint", "3000").stdout.split())
+    assert "The rule's margin of 0.02 hides a difference of 0.02: at the margin itself power is" in said
+    assert "midpoint (3,000 GPU-hours; --midpoint sets it) are those that ScaleRL published" in said
+    assert "early stops and extensions are not simulated" in said
+    refused = empty(*plan, "--difference", "0.7")
+    assert (refused.exit_code, "ask for less than 0.21" in refused.stderr) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scalerl_lab.fit import BetweenSeeds
 from scalerl_lab.records import Change, Interval, Role
 from scalerl_lab.report.ceilings import ArmRow, BudgetRate, Ceilings, Totals
 from scalerl_lab.report.speed import Hours
@@ -112,4 +113,5 @@ FOUND = Ceilings(
     common_level=0.565,
     arms=(CONTROL, KILLED, OPEN, UNSTARTED),
     totals=Totals(6, 96000.0, 96000.0, 67200.0, 80000.0, 120.0, 8800.0, 0.0, 1),
+    between_seeds=BetweenSeeds(0.0043, 2, 3, 1),
 )

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scalerl_lab.cli.rules import contender_of
 from scalerl_lab.config.sweep import Rule
+from scalerl_lab.decide.analysis import _swept
 from scalerl_lab.decide.policies import NoStop, TopK
 from scalerl_lab.decide.recorded import Recorded
 from scalerl_lab.decide.replay import Move
@@ -33,6 +35,18 @@ from scalerl_lab.report.bench.folder import RealCurve
 from tests.decide.recorded import Scripted, at, level, sweep_of
 
 QUICK = Terms(differences=False)
+
+
+def test_every_setting_makes_its_own_fits() -> None:
+    """Else those that come after the first would be timed without them; the findings are the same."""
+    task = SimulatedTask(DrawnKind.WORSE_ARMS, 0, 0, 4000.0, Rule()).case()
+    again = contender_of("forecast:kill_probability=0.95", every=0.25)
+    made, found = [], []
+    for _ in range(2):
+        found.append(judge(task, again, QUICK, None))
+        made.append(_swept.cache_info().misses)
+    assert made[0] == made[1] > 0
+    assert replace(found[0], seconds=0.0, slowest_s=0.0) == replace(found[1], seconds=0.0, slowest_s=0.0)
 
 
 def kill_b_and_d(recorded: Recorded) -> Scripted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from scalerl_lab.fit import pass_rate, refit_at_ceiling
 from scalerl_lab.records import Action, Cause, LedgerEntry, LedgerKind, RunState, RunStatus
 from scalerl_lab.report.ceilings import ArmRow, Ceilings, ceilings
+from scalerl_lab.report.terminal import footnotes
 from scalerl_lab.report.verdict import Verdict
 from scalerl_lab.report.view import SweepView, assemble
 from tests.report.simulate import DEFAULT, EVERY, R0, Sim, Truth, points
@@ -109,17 +111,47 @@ def test_pass_rate_at_the_budget_is_measured_or_said_to_be_a_forecast(
     assert line.at_budget is not None
     assert line.at_budget.measured
     assert line.at_budget.value == measured.pass_rate
-    assert line.at_budget.high80 - line.at_budget.value == pytest.approx(1.2815515655 * measured.pass_rate_se)
-    # Three seeds: the mean, and an error of the mean.
+    # Three seeds, each measured to 0.008: what they scatter beyond that goes for every arm.
     control = row(found, "control").at_budget
     finals = [p.pass_rate for run in seen.control for p in run.points if p.gpu_hours == 16000.0]
     assert control is not None
     assert control.value == pytest.approx(sum(finals) / 3.0)
-    assert control.high80 - control.value == pytest.approx(1.2815515655 * 0.008 / math.sqrt(3.0))
+    beyond = max(0.0, statistics.variance(finals) - 0.008**2)
+    noise80, seeds80 = 1.2815515655 * 0.008, 1.8856180832 * math.sqrt(beyond)
+    assert control.high80 - control.value == pytest.approx(math.hypot(noise80, seeds80) / math.sqrt(3.0))
+    assert line.at_budget.high80 - line.at_budget.value == pytest.approx(math.hypot(noise80, seeds80))
     killed = row(found, "dapo_loss").at_budget
     assert killed is not None
     assert not killed.measured
     assert killed.low80 <= 0.49 <= killed.high80
+
+
+def test_the_spread_of_seeds_widens_the_pass_rate_at_the_budget(sim: Sim) -> None:
+    """The control's seeds are moved to 0.70, 0.75 and 0.80: sd 0.05, of which 0.008 is the evaluation's."""
+    aims = iter((0.70, 0.75, 0.80))
+
+    def moved(state: RunState) -> RunState:
+        if state.planned.arm != "control":
+            return state
+        *before, last = state.points
+        return replace(state, points=(*before, replace(last, pass_rate=next(aims))))
+
+    def of(states: list[RunState]) -> Ceilings:
+        return ceilings(Sim(sim.plan, states, sim.decisions, sim.ledger).view())
+
+    spread = of([moved(state) for state in sim.states])
+    assert spread.between_seeds is not None
+    sd = math.sqrt(0.05**2 - 0.008**2)
+    assert spread.between_seeds.sd == pytest.approx(sd)
+    arm = row(spread, "group_advantage").at_budget
+    assert arm is not None
+    assert arm.high80 - arm.value == pytest.approx(math.hypot(1.2815515655 * 0.008, 1.8856180832 * sd))
+    assert any("whose sd is 0.0494 by 3 seeds of 1 arm." in line for line in footnotes(spread))
+    # Where no arm has two seeds at the budget, the label says that it is the evaluation's noise.
+    others = [s.planned.run_id for s in sim.states if s.planned.arm == "control"][1:]
+    alone = of([replace(s, points=s.points[:20]) if s.planned.run_id in others else s for s in sim.states])
+    assert alone.between_seeds is None
+    assert any("evaluation noise only, as no arm has two seeds" in line for line in footnotes(alone))
 
 
 def test_a_diverged_arm_has_no_ceiling(found: Ceilings) -> None:

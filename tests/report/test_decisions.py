@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,10 +16,17 @@ from scalerl_lab.plan import plan_file
 from scalerl_lab.records import Order, OrderKind, RunStatus
 from scalerl_lab.report.ceilings import Ceilings
 from scalerl_lab.report.decisions import RUN_WIDTH, decision_list, decisions_json, decisions_table
+from scalerl_lab.report.page_parts import decisions
 from scalerl_lab.report.why import why_text
 from scalerl_lab.store import Store
 from tests.report.simulate import Sim
 from tests.report.stored import fill
+
+FILTERS: tuple[dict[str, Any], ...] = (
+    {"run": "bf16_head:0"},
+    {"action": "kill"},
+    {"every": True, "run": "bf16_head:0"},
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +91,24 @@ def test_filters(store: Store, sim: Sim) -> None:
     ):
         decision_list(store, sweep_id, action="extended")
     nothing = printed(*decisions_table(decision_list(store, sweep_id, run="bf16_head:0", action="extend")))
-    assert "none of its 68 decisions on record is of that kind" in nothing
+    assert "none of its 68 decisions on record is of that kind." in nothing
+    assert "--all" not in nothing
+
+
+def test_all_are_offered_only_where_they_are_not_shown(store: Store, sim: Sim) -> None:
+    sweep_id = sim.plan.sweep_id
+    assert "--all shows those" in printed(*decisions_table(decision_list(store, sweep_id)))
+    every = printed(*decisions_table(decision_list(store, sweep_id, every=True)))
+    assert "68 of 68 decisions on record." in every
+    for given in FILTERS:
+        assert "--all" not in printed(*decisions_table(decision_list(store, sweep_id, **given)))
+
+
+def test_the_page_lists_the_same_decisions(store: Store, sim: Sim) -> None:
+    found = decision_list(store, sim.plan.sweep_id)
+    note, listed = (str(part) for part in decisions(sim.view()))
+    assert f"{len(found.rows)} of them listed here" in note
+    assert listed.count("<li>") == len(found.rows) == 12
 
 
 def test_arms_of_an_axis_stay_apart_in_few_columns(store: Store, sim: Sim) -> None:

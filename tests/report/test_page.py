@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from scalerl_lab.records import Action, RunState, RunStatus
+from scalerl_lab.records import Action, Decision, RunState, RunStatus
 from scalerl_lab.report import story_svg
 from scalerl_lab.report.caveats import caveats
 from scalerl_lab.report.ceilings import Ceilings, ceilings
 from scalerl_lab.report.curves import HEIGHT, WIDTH
 from scalerl_lab.report.page import page
-from scalerl_lab.report.view import SweepView
+from scalerl_lab.report.view import RunView, SweepView
 from tests.report.simulate import Sim
 
 
@@ -66,12 +66,13 @@ def test_it_says_every_verdict_and_every_decision(document: str, seen: SweepView
             assert " ".join(decision.decision.reason.split()) in said
 
 
-def test_kills_and_extensions_are_told_in_the_order_of_time(document: str, seen: SweepView) -> None:
+def test_what_changed_something_is_told_in_the_order_of_time(document: str, seen: SweepView) -> None:
     timeline = next(e for e in parse(document).iter("ol"))
     told = [words(item) for item in timeline]
     rows = [(d.at, d.decision_id, run.label) for run in seen.runs for d in run.decisions
-            if d.decision.action in (Action.KILL, Action.EXTEND)]  # fmt: skip
-    assert len(told) == len(rows) == 4
+            if d.decision.action is not Action.CONTINUE]  # fmt: skip
+    # Three kills, an extension, and the ends of eight runs.
+    assert len(told) == len(rows) == 12
     for text, (_, _, label) in zip(told, sorted(rows), strict=True):
         assert label in text
 
@@ -98,6 +99,23 @@ def test_nothing_is_drawn_outside_its_frame(document: str) -> None:
             assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in pairs)
 
 
+def drawn_at(figure: ElementTree.Element, run: RunView) -> Decision:
+    """The decision that a figure's caption names by its GPU-hours."""
+    (caption,) = figure.iter("figcaption")
+    named = re.search(r"at ([\d,]+) GPU-hours", words(caption))
+    assert named is not None
+    return next(d.decision for d in run.decisions if f"{d.decision.gpu_hours:,.0f}" == named[1])
+
+
+def test_the_legend_of_stories_names_only_what_is_drawn(sim: Sim) -> None:
+    """Before the first look there is nothing to draw, and nothing to explain."""
+    bare = [replace(s, points=(), status=RunStatus.PLANNED, last_decision=None) for s in sim.states]
+    view = Sim(sim.plan, bare).view()
+    text = words(section(page(view, ceilings(view)), "stories"))
+    for sign in ("forecast then", "80 % of it", "measured since", "less the margin"):
+        assert sign not in text
+
+
 def test_every_run_has_its_story_with_the_forecast_of_then(document: str, seen: SweepView) -> None:
     articles = list(section(document, "stories").iter("article"))
     assert [article.attrib["id"] for article in articles] == [f"story-{run.run_id}" for run in seen.runs]
@@ -105,7 +123,14 @@ def test_every_run_has_its_story_with_the_forecast_of_then(document: str, seen: 
         turns = [d.decision for d in run.decisions if d.decision.action is not Action.CONTINUE]
         figures = list(article.iter("figure"))
         assert len(figures) == len(turns)
-        for figure, decision in zip(figures, turns, strict=True):
+        for figure, turn in zip(figures, turns, strict=True):
+            decision = drawn_at(figure, run)
+            # At the budget nothing is ahead: the forecast is that of an earlier look, which is named.
+            at_its_end = turn.gpu_hours > 0.9 * turn.granted_gpu_hours
+            assert (decision is not turn) == (at_its_end and len(turns) == 1)
+            lines = [e for e in figure.iter("path") if "ahead" in e.attrib["class"].split()]
+            # After an extension no look came before the end.
+            assert bool(lines) == (not at_its_end or len(turns) == 1)
             drawn = [e.attrib["class"] for e in figure.iter("circle") if e.attrib["class"] != "hit"]
             known = [p for p in run.points if p.step <= decision.step]
             # Points below the frame are those before the fitted window, where the curve has hardly begun.

@@ -43,6 +43,7 @@ def test_the_table_of_arms_survives_the_store(store: Store, sim: Sim, found: Cei
 def test_status(store: Store, sim: Sim) -> None:
     sweep_id = sim.plan.sweep_id
     text = printed(status_table(store, sweep_id))
+    assert "Ceilings are as fitted at each run's last verdict;" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
     assert "kill: ceiling below" in text
     assert "1 lab GPU-hour = 4.07e7" in text

@@ -8,8 +8,29 @@ import pytest
 
 from scalerl_lab.config.sweep import Extension, Rule
 from scalerl_lab.records import Action, Cause, EndReason, OrderKind, RunStatus, TrialEnded
-from scalerl_lab.report.story import Kind, changes_something, effects, tell, untold_orders
-from tests.report.told import BEGAN, BUDGET, RULE, decided, looks_and_kill, ordered, run, trial
+from scalerl_lab.report.story import (
+    Kind,
+    Story,
+    changes_something,
+    earlier_look,
+    effects,
+    pictured,
+    tell,
+    untold_orders,
+)
+from scalerl_lab.report.story_plot import legend_lines
+from tests.report.told import (
+    BEGAN,
+    BUDGET,
+    EVIDENCE,
+    RULE,
+    decided,
+    looks_and_kill,
+    ordered,
+    point,
+    run,
+    trial,
+)
 
 
 def test_looks_between_are_told_as_one() -> None:
@@ -130,3 +151,49 @@ def test_orders_that_no_decision_tells_of() -> None:
         ("revive: ordered, but refused", "By ada@lab: a hunch. Refused: d is running.", 4000.0),
     ]
     assert len(untold_orders(orders)) == 4
+
+
+def finished(*earlier: float) -> Story:
+    """A run that used its budget of 16,000, with looks before at some GPU-hours, each with a forecast."""
+    state = run(RunStatus.FINISHED)
+    last = [point(12_000.0, 0.50), point(15_500.0, 0.52), point(BUDGET, 0.53)]
+    state = replace(state, points=(*state.points, *last))
+    rows = [decided(k, at, cause=Cause.WITHIN_MARGIN, evidence=EVIDENCE) for k, at in enumerate(earlier, 1)]
+    end = decided(99, BUDGET, Action.FINISH, Cause.BUDGET_REACHED, evidence=EVIDENCE)
+    return tell("loo-1", RULE, state, [*rows, end])
+
+
+def test_an_end_at_the_budget_is_drawn_at_the_newest_look_with_something_ahead() -> None:
+    story = finished(4000.0, 12_000.0, 15_500.0)
+    looks, end = story.entries
+    found = pictured(story, end)
+    assert found is not None
+    # Of the width 3 % is ahead at 15,500, and a quarter at 12,000.
+    assert found[0].gpu_hours == 12_000.0
+    assert found[1].ahead[-1].median == pytest.approx(0.53)
+    assert [hours for hours, _ in found[1].later] == [15_500.0, BUDGET]
+    assert earlier_look(end, found[0]).startswith("As at 12,000 GPU-hours, the newest look with")
+    assert pictured(story, looks) is None
+
+
+def test_an_end_without_an_earlier_look_is_drawn_as_it_is() -> None:
+    story = finished(15_500.0)
+    found = pictured(story, story.entries[-1])
+    assert found is not None
+    assert found[0].action is Action.FINISH
+    assert earlier_look(story.entries[-1], found[0]) == ""
+    assert not any("forecast" in line for line in legend_lines(found[1], 80))
+
+
+def test_no_look_is_drawn_twice() -> None:
+    """An extension at the budget is drawn by its own picture, and the end after it by none before it."""
+    rows = [
+        decided(1, 8000.0, evidence=EVIDENCE),
+        decided(2, BUDGET, Action.EXTEND, Cause.QUESTION_OPEN, granted=24_000.0, evidence=EVIDENCE),
+        decided(3, 24_000.0, Action.FINISH, Cause.BUDGET_REACHED, granted=24_000.0, evidence=EVIDENCE),
+    ]
+    state = run(RunStatus.FINISHED, granted=24_000.0)
+    state = replace(state, points=(*state.points, point(BUDGET, 0.53), point(24_000.0, 0.55)))
+    story = tell("loo-1", RULE, state, rows)
+    drawn = [pictured(story, entry) for entry in story.entries]
+    assert [None if found is None else found[0].gpu_hours for found in drawn] == [None, BUDGET, 24_000.0]

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from scalerl_lab.config.sweep import Rule
+from scalerl_lab.decide.analysis import forget_fits
 from scalerl_lab.decide.conclude import chosen_by_forecast, chosen_by_value, conclude
+from scalerl_lab.decide.policies import forget_ceilings
 from scalerl_lab.decide.recorded import Recorded
 from scalerl_lab.decide.replay import Asked, Order, Outcome, Policy, Replayed, replay
 from scalerl_lab.fit import Difference
@@ -144,14 +146,16 @@ def measure_decisions(
 
 
 def judge_case(task: Case | SimulatedTask, contenders: Sequence[Contender], terms: Terms) -> list[Judged]:
-    """All rules on one sweep, in one process: they share the joint fits of the same points."""
+    """All rules on one sweep, in one process."""
     case = task.case() if isinstance(task, SimulatedTask) else task
     shares: tuple[float | None, ...] = terms.budget_shares or (None,)
     return [judge(case, contender, terms, share) for share in shares for contender in contenders]
 
 
 def judge(case: Case, contender: Contender, terms: Terms, budget_share: float | None) -> Judged:
-    """One rule on one sweep."""
+    """One rule on one sweep, with fits of its own: one that found those of others would seem fast."""
+    forget_fits()
+    forget_ceilings()
     recorded = case.recorded
     cap = None if budget_share is None else budget_share * recorded.full_gpu_hours
     policy = Timed(contender.make(recorded if budget_share is None else _under_cap(recorded, budget_share)))
