@@ -67,7 +67,7 @@ def driver(store: Store) -> Iterator[None]:
         (("kill", "control:0", "--sweep", "loo_61k"), 2, "loo_16k"),
         (("revive", "control:0"), 2, "lab run extend --to"),
         (("extend", "control:0", "--to", "9000"), 2, "16,000 GPU-hours granted; --to 9000 is no extension"),
-        (("extend", "control:0", "--to", "90000"), 3, "takes 74,000 GPU-hours and the sweep has 8,000 free"),
+        (("extend", "control:0", "--to", "90000"), 3, "takes 74,000 GPU-hours and the sweep has 8,000 to spare"),
         (("unpin", "control:0"), 2, "not pinned"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_driver_answers_while_the_command_waits(lab: Lab, store: Store) -> Non
     assert pinned.stdout.startswith("group_advantage:0 is pinned")
     # 14,000 more, of which the killed run left 8,000.
     assert "rises to 182,000 GPU-hours" in raised.stdout
-    assert "control:1 may use 30,000 GPU-hours." in raised.stdout
+    assert "control:1 may use 30,000 GPU-hours, pinned" in raised.stdout
     # Those 8,000 are given away, so there is nothing to revive it with.
     assert (revived.exit_code, revived.stdout) == (3, "")
     assert "takes 8,000 GPU-hours and the sweep has 0 free" in revived.stderr
