@@ -69,7 +69,7 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         action: "stop" or "pause". A function trainable that reports no checkpoint starts anew after a pause.
         threshold: the probability.
         fit_start: points before this compute are left out of fits.
-        warm_up: no trial stops before this compute.
+        warm_up: no forecast stops a trial before this compute.
         interval: compute between looks at a trial; None: a twentieth of ``target``, else each result.
         bounds: lowest and highest value the metric can take.
         on_nan: "stop" or "ignore": whether a trial that has diverged is stopped. Ignored or not, nothing is

@@ -1,7 +1,8 @@
 """What a scheduler has seen and ordered, as lines of JSON in a file that is only ever appended to.
 
 One line per point, ``{"trial", "compute", "value"}``, where a value that is no finite number is text, and one
-per order, ``{"trial", "order", "reason"}`` with the forecast's numbers. Ray Tune saves no scheduler's state; this file is what a restored one reads.
+per order, ``{"trial", "order", "reason"}`` with the forecast's numbers. Ray Tune saves no scheduler's state;
+this file is what a restored one reads.
 """
 
 from __future__ import annotations

@@ -109,7 +109,14 @@ def prepared(tmp_path: Path, **arguments: Any) -> tuple[ForecastScheduler, Told,
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"mode": "up"}, {"action": "kill"}, {"reference": {}}, {"reference": "control2"}, {"margin": -1}],
+    [
+        {"mode": "up"},
+        {"action": "kill"},
+        {"reference": {}},
+        {"reference": "control2"},
+        {"margin": -1},
+        {"on_nan": "pause"},
+    ],
 )
 def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="allowed is"):
@@ -179,6 +186,59 @@ def test_what_is_no_number_is_left_out_and_counted(tmp_path: Path, value: Any) -
     assert not told.jobs
     assert "1 results left out: no finite number under acc" in scheduler.debug_string()
     assert "2 results left out: no number >= 0 under training_iteration" in scheduler.debug_string()
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("action", ["stop", "pause"])
+def test_a_diverged_trial_is_stopped_at_once_with_its_reason(tmp_path: Path, action: str) -> None:
+    """Two results in turn that are no numbers, the control's too, however long the warm-up."""
+    scheduler, _, controller = prepared(tmp_path, action=action, reference={"k": 1}, warm_up=100)
+    for name, config in (("control", {"k": 1}), ("other", {"k": 2})):
+        trial = controller.add(name, **config)
+        said = [controller.report(trial, *point) for point in ((1, 0.5), (2, NAN), (3, 0.4), (4, INF))]
+        assert said == ["CONTINUE"] * 4
+        # The same result once more, or one without the metric, is no second one.
+        assert controller.report(trial, 4, INF) == "CONTINUE"
+        assert controller.report(trial, 5, None) == "CONTINUE"
+        assert controller.report(trial, 6, NAN) == "STOP"
+    lines = [json.loads(text) for text in (tmp_path / LOG_NAME).read_text().splitlines() if text]
+    assert [line["value"] for line in lines[:5]] == [0.5, "nan", 0.4, "inf", "nan"]
+    assert (lines[5]["trial"], lines[5]["order"]) == ("control", "stop")
+    assert lines[5]["reason"] == (
+        "Diverged: the last 2 values are no finite numbers (inf, nan), "
+        "since 4 training_iteration, after 6 training_iteration."
+    )
+    assert "other stop: Diverged" in scheduler.debug_string()
+
+
+def test_a_diverged_trial_goes_on_where_that_is_wished_and_is_no_reference(tmp_path: Path) -> None:
+    scheduler, told, controller = prepared(tmp_path, on_nan="ignore")
+    launch = pickle.dumps(scheduler)
+    a, b = controller.add("a"), controller.add("b")
+    controller.report(b, 1, 0.4)
+    controller.step()
+    # A verdict under way that leans on what has diverged meanwhile is dropped.
+    told.losers, told.reference, told.ready = {"b"}, "a", False
+    controller.report(a, 1, 0.6)
+    controller.report(b, 2, 0.4)
+    assert [controller.report(a, step, NAN) for step in (2, 3, 4)] == ["CONTINUE"] * 3
+    told.ready = True
+    controller.step()
+    assert controller.report(b, 3, 0.4) == "CONTINUE"
+    assert {h.name: h.diverged for h in told.jobs[-1].histories} == {"a": True, "b": False}
+    # So it is after a restore; a finite number, or a step back to a checkpoint, mends it.
+    again = pickle.loads(launch)
+    again._forecaster = Told()
+    restored = Controller(again, tmp_path)
+    a = restored.add("a")
+    assert again._trials["a"].diverged
+    restored.report(a, 4, NAN)
+    assert again._trials["a"].history("a").points == ((1.0,), (0.6,))
+    restored.report(a, 2, 0.65)
+    assert not again._trials["a"].diverged
+    assert again._trials["a"].history("a").points == ((1.0, 2.0), (0.6, 0.65))
 
 
 def test_missing_keys_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
