@@ -12,7 +12,7 @@ from typing import Any
 from scalerl_lab.plugins.trial_log import Order, OrderLine, TrialLog
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120.0
+SECONDS = 240.0
 
 
 def driver(folder: Path, action: str) -> subprocess.Popen[str]:

@@ -473,6 +473,8 @@ def test_a_look_is_at_8_trials_and_24_siblings_among_200(tmp_path: Path) -> None
     _, told, controller = prepared(tmp_path, target=400, interval=1)
     trials = [controller.add(f"{i:03}") for i in range(200)]
     for step in (1, 2):
+        # During the first step one look is under way, so that all are due afterwards.
+        told.ready = step == 2
         for trial in trials:
             controller.report(trial, step, step / 400)
     sizes = [(len(job.due), len(job.histories)) for job in told.jobs]
