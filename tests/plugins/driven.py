@@ -1,8 +1,8 @@
 """A Ray Tune experiment on recorded curves, as someone's own script would have it: no ``__main__`` guard.
 
 ``python -m tests.plugins.driven FOLDER ACTION`` starts it, with losers to "stop" or to "pause", or goes on
-with it where it was started before. It writes one JSON line: the iterations that the trials of each ceiling got
-to, how often each started, and the number of errors.
+with it where it was started before. It writes one JSON line: the iterations that the trials of each ceiling
+got to, how often each started, and the number of errors.
 """
 
 from __future__ import annotations
