@@ -10,6 +10,7 @@ for ever when all are paused; so once nothing else is left, paused trials are ju
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,12 +21,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from scalerl_lab.plugins.forecaster import Forecaster, Job
-from scalerl_lab.plugins.tracked import Tracked, finite_number, matches
+from scalerl_lab.plugins.tracked import Tracked, matches, number_of
 from scalerl_lab.plugins.trial_log import Order, OrderLine, PointLine, TrialLog
 from scalerl_lab.plugins.verdict import (
     MOST_DUE,
     ForecastRule,
+    OnNan,
     Reference,
+    diverged,
     siblings_of,
 )
 
@@ -45,6 +48,15 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
     With ``action="pause"`` a trial that loses is paused with its checkpoint. When nothing else is left to
     run, paused trials are judged once more with all that is known by then: they are stopped, or go on.
 
+    The threshold holds over all looks at a trial, as far as the posterior is calibrated. Whatever the
+    reference, it bounds the share of stops that are wrong: P(not worse | stopped) <= threshold. Only with a
+    control does it also bound, at threshold / (1 - threshold), how often a trial that is not worse is ever
+    stopped: there the odds of being worse are below 1 before anything is seen; of lying below the best of
+    many trials, or a high level, they exceed 1.
+
+    A trial whose metric is no finite number in two results in turn has diverged: it stops at once, also one
+    of the control, and nothing is compared with it any more.
+
     Args:
         margin: shortfall that does not matter, in units of the metric.
         target: compute at which trials are compared; None: their asymptotes.
@@ -53,13 +65,15 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         metric: key of the metric; None: as ``TuneConfig`` says.
         mode: "max" or "min"; None: as ``TuneConfig`` says.
         reference: "best"; or a mapping of config keys ("a/b" for nested ones) to values that singles out
-            the control's trials, which are never stopped; or a value of the metric.
+            the control's trials, which no forecast stops; or a value of the metric.
         action: "stop" or "pause". A function trainable that reports no checkpoint starts anew after a pause.
-        threshold: the probability; it holds over all looks at a trial.
+        threshold: the probability.
         fit_start: points before this compute are left out of fits.
-        warm_up: no trial stops before this compute.
+        warm_up: no forecast stops a trial before this compute.
         interval: compute between looks at a trial; None: a twentieth of ``target``, else each result.
         bounds: lowest and highest value the metric can take.
+        on_nan: "stop" or "ignore": whether a trial that has diverged is stopped. Ignored or not, nothing is
+            compared with it until it reports a finite number again.
         log: file of what was seen and ordered, needed where the experiment lies on remote storage; None:
             ``forecast_scheduler.jsonl`` in the experiment's folder.
 
@@ -84,6 +98,7 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         warm_up: float = 0.0,
         interval: float | None = None,
         bounds: tuple[float, float] | None = None,
+        on_nan: OnNan = "stop",
         log: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +126,7 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
             interval=interval,
             bounds=bounds,
             unit=compute_attr,
+            on_nan=on_nan,
         )
         self._log_path = None if log is None else Path(log)
         self._forget()
@@ -162,6 +178,9 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         tracked = self._trials[trial.trial_id]
         self._note(trial.trial_id, tracked, result)
         self._collect()
+        if tracked.diverged and tracked.live and self._rule.on_nan == "stop":
+            tracked.verdict = diverged(tracked.bad_compute, tracked.bad_value, self._rule)
+            self._order(trial.trial_id, tracked, Order.STOP)
         self._look()
         if tracked.order is Order.STOP:
             return str(TrialScheduler.STOP)
@@ -250,20 +269,26 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
                 tracked.looked_at = line.verdict.compute
 
     def _note(self, name: str, tracked: Tracked, result: Mapping[str, Any]) -> None:
-        """Record a point, if the result is one and is new."""
-        compute = finite_number(result.get(self._compute_attr))
-        value = finite_number(result.get(self._metric or ""))
-        if compute is None or compute < 0.0:
+        """Record what the result says, if it says something and is new."""
+        compute = number_of(result.get(self._compute_attr))
+        value = number_of(result.get(self._metric or ""))
+        if compute is None or not 0.0 <= compute < math.inf:
             self._skip(f"no number >= 0 under {self._compute_attr}")
-        elif value is None:
+            return
+        if value is None:
             self._skip(f"no finite number under {self._metric}")
-        elif not tracked.compute or (tracked.compute[-1], tracked.value[-1]) != (compute, value):
-            if tracked.compute and tracked.compute[-1] == compute:
-                self._skip(f"{self._compute_attr} has not grown, the later value counts")
-            tracked.add(compute, value)
-            self._version += 1
-            assert self._log is not None
-            self._log.write(PointLine(name, compute, value))
+            return
+        if tracked.newest is not None and tracked.newest[0] == compute:
+            # As text, for nan is not equal to itself. Tune hands over a trial's last result twice.
+            if str(tracked.newest[1]) == str(value):
+                return
+            self._skip(f"{self._compute_attr} has not grown, the later value counts")
+        if not math.isfinite(value):
+            self._skip(f"no finite number under {self._metric}")
+        tracked.add(compute, value)
+        self._version += 1
+        assert self._log is not None
+        self._log.write(PointLine(name, compute, value))
 
     def _skip(self, why: str) -> None:
         if why not in self._skipped:
@@ -282,8 +307,8 @@ class ForecastScheduler(TrialScheduler):  # type: ignore[misc]
         for name, verdict in answer.verdicts.items():
             tracked = self._trials[name]
             tracked.verdict, tracked.version = verdict, answer.job.version
-            lost = verdict.reference is not None and self._trials[verdict.reference].failed
-            if not tracked.live or lost:
+            versus = None if verdict.reference is None else self._trials[verdict.reference]
+            if not tracked.live or (versus is not None and (versus.failed or versus.diverged)):
                 # Ended meanwhile; or what it was compared with has failed, and it is looked at again.
                 continue
             order = self._order_of_losers if verdict.stop else Order.GO_ON

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scalerl_lab.plugins.trial_log import Order
-from scalerl_lab.plugins.verdict import History, Verdict, thinned
+from scalerl_lab.plugins.verdict import History, Verdict, has_diverged, thinned
 
 
 @dataclass(slots=True)
@@ -22,6 +22,9 @@ class Tracked:
     compute: array[float] = field(default_factory=lambda: array("d"))
     """Strictly increasing."""
     value: array[float] = field(default_factory=lambda: array("d"))
+    bad_compute: array[float] = field(default_factory=lambda: array("d"))
+    """Of the newest values, those that are no finite numbers, since the last one that was."""
+    bad_value: array[float] = field(default_factory=lambda: array("d"))
     ended: bool = False
     failed: bool = False
     order: Order = Order.GO_ON
@@ -32,13 +35,27 @@ class Tracked:
     """Of what was known at the last look."""
 
     def add(self, compute: float, value: float) -> None:
-        """A point. A trial that goes back goes on from a checkpoint: its later points are void."""
-        while self.compute and self.compute[-1] >= compute:
-            self.compute.pop()
-            self.value.pop()
-        self.compute.append(compute)
-        self.value.append(value)
+        """A value, a point if it is finite. A trial that goes back goes on from a checkpoint: what it
+        reported later is void."""
+        bad = not math.isfinite(value)
+        _cut(self.compute, self.value, compute)
+        _cut(self.bad_compute, self.bad_value, compute if bad else -math.inf)
+        computes, values = (self.bad_compute, self.bad_value) if bad else (self.compute, self.value)
+        computes.append(compute)
+        values.append(value)
         self.looked_at = min(self.looked_at, compute)
+
+    @property
+    def newest(self) -> tuple[float, float] | None:
+        """Compute and value that were added last."""
+        if self.bad_compute:
+            return self.bad_compute[-1], self.bad_value[-1]
+        return (self.compute[-1], self.value[-1]) if self.compute else None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its newest values are no finite numbers."""
+        return has_diverged(self.bad_value)
 
     @property
     def live(self) -> bool:
@@ -49,7 +66,14 @@ class Tracked:
         """As ``judge`` takes it."""
         points = thinned(np.asarray(self.compute), np.asarray(self.value))
         lost = self.failed or self.order is not Order.GO_ON
-        return History(name, points, runs=self.live, lost=lost, control=self.control)
+        return History(name, points, runs=self.live, lost=lost, control=self.control, diverged=self.diverged)
+
+
+def _cut(computes: array[float], values: array[float], compute: float) -> None:
+    """Drop what was reported at a compute or later."""
+    while computes and computes[-1] >= compute:
+        computes.pop()
+        values.pop()
 
 
 def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -63,10 +87,9 @@ def matches(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def finite_number(value: Any) -> float | None:
-    """A finite number of any type that is one, else None."""
+def number_of(value: Any) -> float | None:
+    """A number of any type that is one, nan and the infinite ones included, else None."""
     try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return None
-    return number if math.isfinite(number) else None

@@ -1,12 +1,14 @@
 """What a scheduler has seen and ordered, as lines of JSON in a file that is only ever appended to.
 
-One line per point, ``{"trial", "compute", "value"}``, and one per order, ``{"trial", "order", "reason"}``
-with the forecast's numbers. Ray Tune saves no scheduler's state; this file is what a restored one reads.
+One line per point, ``{"trial", "compute", "value"}``, where a value that is no finite number is text, and one
+per order, ``{"trial", "order", "reason"}`` with the forecast's numbers. Ray Tune saves no scheduler's state;
+this file is what a restored one reads.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +28,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PointLine:
-    """A trial reported a value."""
+    """A trial reported a value, a finite number or not."""
 
     trial: str
     compute: float
@@ -73,7 +75,9 @@ class TrialLog:
 
 def _document(line: PointLine | OrderLine) -> dict[str, str | float | bool | None]:
     if isinstance(line, PointLine):
-        return {"trial": line.trial, "compute": line.compute, "value": line.value}
+        # JSON has no word for what is not finite; ``float`` reads "nan" and "inf".
+        value = line.value if math.isfinite(line.value) else str(line.value)
+        return {"trial": line.trial, "compute": line.compute, "value": value}
     verdict = line.verdict
     return {
         "trial": line.trial,

@@ -5,14 +5,23 @@ The probability is that of one joint posterior of the trial, the reference and t
 and shape are learned from all of them and equal trials are seen to be equal.
 
 The threshold holds over all looks at a trial, not for each: as evidence comes in, the probability of being
-within the margin is a martingale, and of trials that stop when it first falls below p at most the share p
-were within the margin after all (Ville's inequality), as far as the posterior is calibrated.
+within the margin, "not worse", is a martingale. What it bounds, as far as the posterior is calibrated:
+
+- With any reference, the share of stops that are wrong: P(not worse | stopped) <= threshold, for a trial
+  stops when that probability first falls below it (optional stopping).
+- With the control as reference, also how often a trial that is not worse is ever stopped, over all looks:
+  P(stopped | not worse) <= threshold / (1 - threshold) * P(worse) / P(not worse), for the odds are a
+  likelihood ratio times the prior odds (Ville's inequality). There the prior odds of being worse are below 1,
+  for a trial may lie on either side of the control. Against the best of many trials, or a high level, most
+  trials are worse before anything is seen: the odds exceed 1, and only the first bound stands.
+
+Apart from forecasts, a trial whose values cease to be finite numbers has diverged and stops at once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -36,10 +45,13 @@ _SUSPECT = 0.3
 """A trial whose own fit gives it more than this is not worth a joint fit."""
 _CAUTIOUS = 0.2
 """Quantile of the forecast by which the best trial is chosen: a young trial's wide hopes are no reference."""
+NON_FINITE_IN_A_ROW = 2
+"""So many values in turn that are no finite numbers are a divergence; a single one may be a slip."""
 _REACHED = 0.95
 """Share of the target at which a finished trial has reached it: steps may be counted from 0."""
 
 Reference = Literal["best", "control"] | float
+OnNan = Literal["stop", "ignore"]
 Points = tuple[tuple[float, ...], tuple[float, ...]]
 """N computes, strictly increasing, and N values, both in the tool's units."""
 
@@ -57,7 +69,8 @@ class ForecastRule:
     target: float | None = None
     """Compute at which trials are compared; None: their asymptotes."""
     threshold: float = 0.05
-    """A trial stops when the probability that it ends within the margin is below this; in (0, 0.5)."""
+    """A trial stops when the probability that it ends within the margin is below this; in (0, 0.5). What it
+    bounds is at the top of this file."""
     reference: Reference = "best"
     """What a trial is compared with: the best trial, the control, or a value of the metric."""
     minimise: bool = False
@@ -72,6 +85,8 @@ class ForecastRule:
     """Lowest and highest value the metric can take."""
     unit: str = "steps"
     """What compute is counted in, for the sentences."""
+    on_nan: OnNan = "stop"
+    """Whether a trial with ``NON_FINITE_IN_A_ROW`` values that are no finite numbers stops."""
 
     def __post_init__(self) -> None:
         for name in ("margin", "fit_start", "warm_up"):
@@ -88,6 +103,7 @@ class ForecastRule:
             not isinstance(self.reference, str) and math.isfinite(self.reference)
         )
         _demand(known, "reference", self.reference, '"best", a control, or a value of the metric')
+        _demand(self.on_nan in ("stop", "ignore"), "on_nan", self.on_nan, '"stop" or "ignore"')
         ordered = self.bounds is None or self.bounds[0] < self.bounds[1]
         _demand(ordered, "bounds", self.bounds, "(lowest, highest)")
 
@@ -118,8 +134,10 @@ class History:
     runs: bool = True
     """Whether it still gets compute."""
     lost: bool = False
-    """Whether it failed or was stopped: it informs the fits, and is never the reference."""
+    """Whether it failed, was stopped, or seems dead: it informs the fits, and is never the best trial."""
     control: bool = False
+    diverged: bool = False
+    """Whether its newest values are no finite numbers: it is no reference, not even as a control."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +210,28 @@ def judge(histories: Sequence[History], due: Sequence[str], rule: ForecastRule) 
     for name in suspects:
         verdicts[name] = _compared(joint[name], list(joint.values()), rule, joint=True)
     return verdicts
+
+
+def has_diverged(newest: Sequence[float]) -> bool:
+    """Whether a trial has diverged, by its newest values that are no finite numbers."""
+    return len(newest) >= NON_FINITE_IN_A_ROW
+
+
+def diverged(computes: Iterable[float], newest: Sequence[float], rule: ForecastRule) -> Verdict:
+    """The verdict on a trial that has diverged.
+
+    Args:
+        computes: of its newest values.
+        newest: the newest values in turn that are no finite numbers, at least one.
+        rule: says what compute is counted in.
+    """
+    computes = list(computes)
+    kinds = ", ".join(dict.fromkeys(f"{value:g}" for value in newest))
+    reason = (
+        f"Diverged: the last {len(newest)} values are no finite numbers ({kinds}), "
+        f"since {_number(computes[0])} {rule.unit}, after {_number(computes[-1])} {rule.unit}."
+    )
+    return Verdict(True, computes[-1], reason)
 
 
 def thinned(compute: Floats, value: Floats) -> Points:
@@ -292,7 +332,9 @@ def _reference(fleet: Sequence[_Seen], rule: ForecastRule) -> tuple[str | None, 
     """(name of a trial, words, draws) of what trials are compared with; None while there is nothing."""
     if not isinstance(rule.reference, str):
         return None, "the level is", np.array([rule.signed(rule.reference)])
-    known = [seen for seen in fleet if seen.draws is not None and not seen.why_not]
+    known = [
+        seen for seen in fleet if seen.draws is not None and not seen.why_not and not seen.history.diverged
+    ]
     if rule.reference == "control":
         controls = [seen for seen in known if seen.history.control]
         if not controls:

@@ -1,8 +1,8 @@
 """A Ray Tune experiment on recorded curves, as someone's own script would have it: no ``__main__`` guard.
 
-``python -m tests.plugins.driven FOLDER`` starts it, or goes on with it where it was started before. It writes
-one JSON line: the iterations that the trials of each ceiling got to, how often each started, and what the
-scheduler says.
+``python -m tests.plugins.driven FOLDER ACTION`` starts it, with losers to "stop" or to "pause", or goes on
+with it where it was started before. It writes one JSON line: the iterations that the trials of each ceiling
+got to, how often each started, and the number of errors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import ray
@@ -45,7 +45,7 @@ def replay(config: dict[str, Any]) -> None:
             time.sleep(0.05)
 
 
-def experiment(folder: Path) -> None:
+def experiment(folder: Path, action: Literal["stop", "pause"]) -> None:
     """Start it, or restore it, and run it to its end."""
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -54,7 +54,7 @@ def experiment(folder: Path) -> None:
         tuner = tune.Tuner.restore(str(folder / "x"), trainable)
     else:
         scheduler = ForecastScheduler(
-            margin=0.02, target=20.0, compute_attr="gpu_hours", action="pause", warm_up=8.0
+            margin=0.02, target=20.0, compute_attr="gpu_hours", action=action, warm_up=8.0
         )
         tuner = tune.Tuner(
             trainable,
@@ -75,4 +75,4 @@ def experiment(folder: Path) -> None:
     sys.stdout.write(json.dumps({"reached": reached, "errors": results.num_errors, "starts": starts}) + "\n")
 
 
-experiment(Path(sys.argv[1]))
+experiment(Path(sys.argv[1]), "stop" if sys.argv[2] == "stop" else "pause")

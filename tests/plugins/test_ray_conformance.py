@@ -1,4 +1,4 @@
-"""The scheduler in the installed Ray Tune: a driver that is killed with a trial paused, and restored."""
+"""The scheduler in the installed Ray Tune: a driver that is killed after an order, and restored."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from scalerl_lab.plugins.trial_log import Order, OrderLine, TrialLog
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120.0
+SECONDS = 240.0
 
 
-def driver(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.plugins.driven", str(folder)]
+def driver(folder: Path, action: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.plugins.driven", str(folder), action]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -23,9 +24,10 @@ def orders(log: TrialLog) -> list[OrderLine]:
     return [line for line in log.read() if isinstance(line, OrderLine)]
 
 
-def test_a_paused_trial_stays_paused_over_a_kill_of_the_driver_and_is_settled(tmp_path: Path) -> None:
-    log = TrialLog(tmp_path / "x" / "forecast_scheduler.jsonl")
-    first = driver(tmp_path)
+def killed_and_restored(folder: Path, action: str) -> tuple[OrderLine, list[OrderLine], dict[str, Any]]:
+    """(the order before the kill, all orders in the end, what the restored experiment says)."""
+    log = TrialLog(folder / "x" / "forecast_scheduler.jsonl")
+    first = driver(folder, action)
     try:
         until = time.monotonic() + SECONDS
         while not orders(log):
@@ -35,19 +37,34 @@ def test_a_paused_trial_stays_paused_over_a_kill_of_the_driver_and_is_settled(tm
     finally:
         first.kill()
         first.communicate()
-    (paused,) = orders(log)
-    assert paused.order is Order.PAUSE
-    assert paused.verdict.probability is not None
-    assert paused.verdict.probability < 0.02
-    assert "gpu_hours it is forecast at 2.5" in paused.verdict.reason
-
-    (tmp_path / "go").touch()
-    second = driver(tmp_path)
+    (before,) = orders(log)
+    (folder / "go").touch()
+    second = driver(folder, action)
     said, wrong = second.communicate(timeout=SECONDS)
     assert second.returncode == 0, wrong
-    found = json.loads(said.splitlines()[-1])
+    return before, orders(log), json.loads(said.splitlines()[-1])
+
+
+def test_a_paused_trial_stays_paused_over_a_kill_of_the_driver_and_is_settled(tmp_path: Path) -> None:
+    paused, in_the_end, found = killed_and_restored(tmp_path, "pause")
+    assert paused.order is Order.PAUSE
+    assert paused.verdict.probability is not None
+    assert paused.verdict.probability < 0.05
+    assert "gpu_hours it is forecast at 2.5" in paused.verdict.reason
     assert found["errors"] == 0
     assert found["reached"]["0.6"] == [40]
     assert found["starts"]["starts-0.45-2"] == 1
-    assert [line.order for line in orders(log)] == [Order.PAUSE, Order.STOP]
-    assert orders(log)[-1].trial == paused.trial
+    assert [line.order for line in in_the_end] == [Order.PAUSE, Order.STOP]
+    assert in_the_end[-1].trial == paused.trial
+
+
+def test_a_stop_survives_tuner_restore(tmp_path: Path) -> None:
+    """Tune's snapshot still has the trial as running, so a restore alone would start it again."""
+    stopped, in_the_end, found = killed_and_restored(tmp_path, "stop")
+    assert stopped.order is Order.STOP
+    assert "gpu_hours it is forecast at 2.5" in stopped.verdict.reason
+    assert found["errors"] == 0
+    assert found["reached"]["0.6"] == [40]
+    assert found["starts"]["starts-0.45-2"] == 1
+    assert found["starts"]["starts-0.6-1"] == 2
+    assert in_the_end == [stopped]

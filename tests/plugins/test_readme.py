@@ -37,7 +37,7 @@ def run(folder: Path, code: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

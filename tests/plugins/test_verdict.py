@@ -13,6 +13,8 @@ from scalerl_lab.plugins.verdict import (
     MOST_SIBLINGS,
     ForecastRule,
     History,
+    diverged,
+    has_diverged,
     judge,
     siblings_of,
     thinned,
@@ -44,6 +46,7 @@ def history(name: str, values: np.ndarray, upto: int, **is_: bool) -> History:
         ({"reference": "median"}, "reference is 'median'"),
         ({"reference": float("inf")}, "reference is inf"),
         ({"bounds": (1.0, 0.0)}, "bounds is"),
+        ({"on_nan": "kill"}, "on_nan is 'kill'"),
     ],
 )
 def test_a_rule_says_what_is_wrong_and_what_is_allowed(wrong: dict[str, object], named: str) -> None:
@@ -143,6 +146,7 @@ def test_no_joint_fit_where_nobody_loses(monkeypatch: pytest.MonkeyPatch) -> Non
     ("best", "reference"),
     [
         (of("a", lost=True), "b"),  # failed or stopped: its height was never reached
+        (of("a", diverged=True), "b"),  # its height is gone
         (of("a", 20.0, runs=False), "b"),  # ended half-way
         (of("a", 38.0, runs=False), "a"),  # ended at the target, as steps from 0 count it
     ],
@@ -162,9 +166,24 @@ def test_a_control_is_the_mean_of_its_seeds_and_never_stops(monkeypatch: pytest.
     # The control is at 0.58, so 0.56 is the least that is within the margin.
     assert {name: v.stop for name, v in found.items()} == {"k2": False, "x": False, "y": True, "best": False}
     assert "control is never stopped" in found["k2"].reason
+    # Of a control that diverged, the other seed is left: 0.55 is within the margin of 0.56.
+    one_left = [of("k1", control=True, diverged=True), of("k2", control=True), of("y")]
+    assert not judge(one_left, ["y"], rule)["y"].stop
     none_yet = judge([of("x"), of("y")], ["y"], rule)["y"]
     assert not none_yet.stop
     assert "no forecast of the control" in none_yet.reason
+
+
+def test_a_divergence_is_two_in_turn_and_its_reason_names_them() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert [has_diverged(newest) for newest in ((), (nan,), (nan, inf))] == [False, False, True]
+    found = diverged((12.0, 13.5, 1500.0), (nan, inf, nan), RULE)
+    assert found.stop
+    assert found.compute == 1500.0
+    assert found.probability is None
+    assert found.reason == (
+        "Diverged: the last 3 values are no finite numbers (nan, inf), since 12 steps, after 1,500 steps."
+    )
 
 
 def test_a_level_and_the_sign_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
