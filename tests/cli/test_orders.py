@@ -67,7 +67,11 @@ def driver(store: Store) -> Iterator[None]:
         (("kill", "control:0", "--sweep", "loo_61k"), 2, "loo_16k"),
         (("revive", "control:0"), 2, "lab run extend --to"),
         (("extend", "control:0", "--to", "9000"), 2, "16,000 GPU-hours granted; --to 9000 is no extension"),
-        (("extend", "control:0", "--to", "90000"), 3, "takes 74,000 GPU-hours and the sweep has 8,000 to spare"),
+        (
+            ("extend", "control:0", "--to", "90000"),
+            3,
+            "takes 74,000 GPU-hours and the sweep has 8,000 to spare",
+        ),
         (("unpin", "control:0"), 2, "not pinned"),
     ],
 )
@@ -137,7 +141,7 @@ def test_a_driver_answers_while_the_command_waits(lab: Lab, store: Store) -> Non
     assert "control:1 may use 30,000 GPU-hours, pinned" in raised.stdout
     # Those 8,000 are given away, so there is nothing to revive it with.
     assert (revived.exit_code, revived.stdout) == (3, "")
-    assert "takes 8,000 GPU-hours and the sweep has 0 free" in revived.stderr
+    assert "takes 8,000 GPU-hours and the sweep has 0 to spare" in revived.stderr
     assert paused.stdout.startswith("Paused")
     assert "paused already" in twice.stderr
     assert "Resumed" in resumed.stdout
