@@ -54,7 +54,7 @@ from scalerl_lab.store import Store
 _TURN_S = 0.1
 _UPDATE_S = 0.5
 _ORDERS_S = 0.5
-_WORK_S = 0.04
+_WORK_S = 0.02
 """A turn leaves news, or verdicts, to the next one after so long, so that orders never wait for them."""
 _STOP_GRACE_S = 60.0
 _LOST_FITS = 2
