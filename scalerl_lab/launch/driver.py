@@ -8,6 +8,7 @@ on any other.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -54,8 +55,10 @@ from scalerl_lab.store import Store
 _TURN_S = 0.1
 _UPDATE_S = 0.5
 _ORDERS_S = 0.5
-_WORK_S = 0.02
+_WORK_S = 0.01
 """A turn leaves news, or verdicts, to the next one after so long, so that orders never wait for them."""
+_SHOWN = "progress"
+"""Work that can wait: what is shown may be a few turns old."""
 _STOP_GRACE_S = 60.0
 _LOST_FITS = 2
 _NOTHING_MORE = Orders(granted_gpu_hours=0.0)
@@ -92,6 +95,8 @@ class Driver:
     """What verdicts rest on beside their run: curves, rivals, free GPU-hours; None once anything changed."""
     _ended: deque[TrialOver] = field(default_factory=deque)
     """Trials that are over and not taken in yet."""
+    _behind: bool = False
+    """Whether work was left to the next turn, which then comes at once."""
     _next: dict[str, int] = field(default_factory=dict)
     """Kind of work -> the run with which the next turn begins it, so that each has its turn."""
 
@@ -103,23 +108,29 @@ class Driver:
         self._began = self.clock()
         try:
             self._load()
+            # All that was read stays: without it the collector would walk it again and again, for long.
+            gc.collect()
+            gc.freeze()
             while self._turn() or self._desk.has_orders:
-                time.sleep(_TURN_S)
+                time.sleep(0.0 if self._behind else _TURN_S)
             self._finish_plots()
         finally:
             self.launcher.close()
             self._analyst.close()
+            gc.unfreeze()
         self._show(force=True)
         return [run.state for run in self._runs.values()]
 
     # ------------------------------------------------------------ one turn
 
     def _turn(self) -> bool:
+        self._behind = False
         self._ended.extend(self.launcher.over())
         until = self.clock() + _WORK_S
         while self._ended:
             self._reap(self._ended.popleft())
             if self.clock() > until:
+                self._behind = True
                 break
         for run in self._some("news"):
             if run.live or run.elsewhere:
@@ -151,6 +162,7 @@ class Driver:
             yield runs[place % len(runs)]
             self._next[what] = (place + 1) % len(runs)
             if self.clock() > until:
+                self._behind |= what != _SHOWN
                 return
 
     def _load(self) -> None:
@@ -500,7 +512,10 @@ class Driver:
         ledger: Ledger | None = None
         until = self.clock() + _WORK_S
         for run in self._runs.values():
-            if live >= self.max_live or self.clock() > until:
+            if live >= self.max_live:
+                return
+            if self.clock() > until:
+                self._behind = True
                 return
             if not self._needs_trial(run):
                 continue
@@ -613,7 +628,7 @@ class Driver:
         self.watcher.update(self._view(now))
 
     def _view(self, now: float) -> ProgressView:
-        for run in self._runs.values():
+        for run in self._some(_SHOWN):
             if run.live or run.elsewhere:
                 self._read_progress(run)
         rows = tuple(run.row() for run in self._runs.values())

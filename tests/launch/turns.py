@@ -8,6 +8,7 @@ Trials are held by a launcher that does nothing, so a turn is the driver's work 
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 import time
@@ -126,6 +127,8 @@ def time_turns(runs: int, points: int, *, turns: int, news: int, folder: Path) -
             max_live=runs,
         )
         driver._load()
+        gc.collect()
+        gc.freeze()
         took = []
         for _ in range(SETTLING + turns):
             for place in rng.choice(runs, size=news, replace=False).tolist():
