@@ -1,7 +1,8 @@
 """decide: policy about money; curves, fits and a rule in, a decision with its reason out.
 
     analysis.py    ``analyse``: the verdict on a run from the points of its whole sweep
-    rule.py        ``decide``: what becomes of a run; ``decide_ended``: of one whose trial ended by itself
+    rule.py        ``decide``: what becomes of a run; ``decide_ended``: of one whose trial ended by itself;
+                   ``decide_unfitted``: of one whose fit failed
     divergence.py  collapse from the peak, and truncation: stops that need no forecast
     looks.py       when a run is looked at together with its whole sweep
     quantity.py    ``Measure``: what arms are compared by (ceiling, pass rate, GPU-hours), and with what

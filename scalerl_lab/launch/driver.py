@@ -53,6 +53,8 @@ from scalerl_lab.records import (
 from scalerl_lab.store import Store
 
 _TURN_S = 0.1
+_SOON = 0.25
+"""Share of the usual wait after a turn that left work: a slow file system must not make the loop spin."""
 _UPDATE_S = 0.5
 _ORDERS_S = 0.5
 _WORK_S = 0.01
@@ -96,7 +98,7 @@ class Driver:
     _ended: deque[TrialOver] = field(default_factory=deque)
     """Trials that are over and not taken in yet."""
     _behind: bool = False
-    """Whether work was left to the next turn, which then comes at once."""
+    """Whether work was left to the next turn, which then comes sooner."""
     _next: dict[str, int] = field(default_factory=dict)
     """Kind of work -> the run with which the next turn begins it, so that each has its turn."""
 
@@ -112,7 +114,7 @@ class Driver:
             gc.collect()
             gc.freeze()
             while self._turn() or self._desk.has_orders:
-                time.sleep(0.0 if self._behind else _TURN_S)
+                time.sleep(_SOON * _TURN_S if self._behind else _TURN_S)
             self._finish_plots()
         finally:
             self.launcher.close()
@@ -514,9 +516,6 @@ class Driver:
         for run in self._runs.values():
             if live >= self.max_live:
                 return
-            if self.clock() > until:
-                self._behind = True
-                return
             if not self._needs_trial(run):
                 continue
             wanted = run.state.granted_gpu_hours - run.state.gpu_hours
@@ -525,6 +524,10 @@ class Driver:
                 continue
             if self._start(run):
                 live, ledger = live + 1, None
+                # Only starts take time: however many runs there are, the last one has its turn.
+                if self.clock() > until:
+                    self._behind = True
+                    return
 
     def _undecided(self, run: DrivenRun) -> bool:
         return not run.over and (run.job is not None or run.awaits_verdict(self.plan.sweep))

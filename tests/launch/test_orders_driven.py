@@ -304,6 +304,15 @@ def test_a_cancelled_sweep_does_not_try_failed_runs_again(tmp_path: Path) -> Non
     assert bench.launcher.started == []
 
 
+def test_turns_without_time_still_take_every_run_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scalerl_lab.launch.driver._WORK_S", -1.0)
+    runs = Ordered(tmp_path).go()
+    assert {run.gpu_hours for run in runs.values()} == {4000.0}
+    assert {run.status for run in runs.values()} == {RunStatus.FINISHED}
+
+
 def test_a_run_whose_answer_is_known_gives_its_hours_back(tmp_path: Path) -> None:
     """Finished below its grant, while its trial is at work: down to a checkpoint, nothing lost."""
     bench = Ordered(tmp_path, lambda run: (Action.FINISH, 4000.0) if _is(run, "tied", 20) else None)
