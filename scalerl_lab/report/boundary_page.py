@@ -56,8 +56,8 @@ def boundary_parts(rows: Sequence[ArmBoundary], margin: float) -> list[Markup]:
     )
     rule = (
         "The regime is judged at the largest k by the gain of pass@k from before to after, and by the part "
-        f"of it that came after halfway: diminishing where the gain is at most {margin:g}, plateau where only "
-        "the later part is, sustained where neither is. It is named from a probability of "
+        f"of it that came after halfway: diminishing where the gain is at most {margin:g}, plateau where "
+        "only the later part is, sustained where neither is. It is named from a probability of "
         f"{DEMANDED:g} on; else it is open, as is a rise without a measurement halfway. The seeds of an arm "
         "count together: pass@k of a problem is its mean over them."
     )

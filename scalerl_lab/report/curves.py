@@ -69,7 +69,8 @@ def frame(runs: Sequence[RunView], fit_start: float) -> Frame | None:
     first = min(p.gpu_hours for p in trained) * 0.9
     if fit_start > 0:
         # The rise begins near the fit start; points far before it would only squeeze the axis.
-        first = max(first, fit_start / 3.0)
+        # Until there are later ones, they are all there is to show.
+        first = max(first, min(fit_start / 3.0, 0.9 * max(p.gpu_hours for p in trained)))
     shown = [p.pass_rate for p in trained if p.gpu_hours >= first]
     ends = [f.pass_rate.high80 for run in runs if run.fitted.identified and (f := run.fitted.forecast(last))]
     low, high = min(shown), max([*shown, *ends])

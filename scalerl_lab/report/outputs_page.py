@@ -158,7 +158,7 @@ def _row(view: SweepView, arm: str, trends: Sequence[Trend], heights: Sequence[A
 def _cell(arm: str, runs: Sequence[RunView], behind: Sequence[RunView], trend: Trend, chart: Chart) -> Markup:
     ends = _ends(trend, runs)
     if ends is None:
-        return el("div", el("small", "not measured"))
+        return el("div", el("b", trend.name, class_="which"), el("small", "not measured"))
     text = f"{trend.text(ends[0])} → {trend.text(ends[1])}"
     last = chart.across.last
     ticks = [(0.0, "0"), (last, short_hours(last))]
@@ -173,4 +173,4 @@ def _cell(arm: str, runs: Sequence[RunView], behind: Sequence[RunView], trend: T
             )
     label = f"{arm}: {trend.name} ({trend.about}) over GPU-hours, {text}"
     tip = f"{arm}, {trend.name}\n{trend.about}\n{text}"
-    return el("div", el("small", text), chart.svg(parts, label, tip))
+    return el("div", el("b", trend.name, class_="which"), el("small", text), chart.svg(parts, label, tip))

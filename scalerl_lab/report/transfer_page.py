@@ -106,13 +106,8 @@ def _panel(each: Agreement, arms: Sequence[ArmGains]) -> Markup:
         f"downstream gain against held-out gain; {_sizes([gain for _, gain in pairs])}, held-out "
         f"{_sizes([arm.validation for arm, _ in pairs])}; {_order(each)}"
     )
-    chart = Chart(
-        _axis([arm.validation for arm, _ in pairs]),
-        _axis([gain for _, gain in pairs]),
-        WIDTH,
-        HEIGHT,
-        left=40,
-    )
+    across, up = _axis([arm.validation for arm, _ in pairs]), _axis([gain for _, gain in pairs])
+    chart = Chart(across, up, WIDTH, HEIGHT, left=44, right=NAMES)
     parts = chart.grid(
         [(value, signed(value)) for value in round_ticks(chart.across)],
         [(value, signed(value)) for value in round_ticks(chart.up)],
