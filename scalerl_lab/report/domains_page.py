@@ -161,7 +161,7 @@ def _line(axes: Frame, run: RunView, told: Sequence[Measurement], kind: str) -> 
             f"{run.label}, {each.domain}\n{hours(each.gpu_hours)} GPU-hours, step {each.step:,}\n"
             f"pass rate {rate(each.value)} ± {bare(error)}"
         )
-        parts.append(el("line", x1=x, x2=x, y1=low, y2=high, class_=f"bars {kind}"))
+        parts.append(el("line", x1=x, x2=x, y1=low, y2=high, class_=f"whisker {kind}"))
         parts.append(el("circle", cx=x, cy=y, r=2, class_=f"spot {kind}"))
         parts.append(el("circle", cx=x, cy=y, r=8, class_="hit", data_tip=tip))
     return parts

@@ -88,7 +88,6 @@ def outputs_parts(view: SweepView) -> list[Markup]:
         el("div", class_="who"),
         *(el("div", el("b", trend.name), el("small", trend.about)) for trend in trends),
         class_="trow thead",
-        style=f"--columns:{len(trends)}",
     )
     rows = [_row(view, arm, trends, heights, across) for arm in view.arms]
     note = (
@@ -112,10 +111,10 @@ def outputs_line(view: SweepView) -> str:
             continue
         first, last = ends[control]
         far = max(ends, key=lambda arm: abs(ends[arm][1] - last))
-        rest = "" if far == control else f" (farthest from it: {far}, {trend.text(ends[far][1])})"
+        same = trend.text(ends[far][1]) == trend.text(last)
+        rest = "" if same else f" (farthest from it: {far}, {trend.text(ends[far][1])})"
         told.append(
-            f"{trend.name.lower() if trend.name[1:2].islower() else trend.name} "
-            f"{trend.text(first)} → {trend.text(last)}{rest}"
+            f"{trend.name[:1].lower()}{trend.name[1:]} {trend.text(first)} → {trend.text(last)}{rest}"
         )
     return f"From start to end the control's completions: {'; '.join(told)}." if told else ""
 
@@ -151,7 +150,6 @@ def _row(view: SweepView, arm: str, trends: Sequence[Trend], heights: Sequence[A
         who,
         *cells,
         class_="trow is-control" if is_control else "trow",
-        style=f"--columns:{len(trends)}",
     )
 
 

@@ -150,6 +150,7 @@ def _also(lines: list[tuple[str, str, str]]) -> Markup:
     rows = [
         el("div", el("dt", el("a", title, href=f"#{anchor}")), el("dd", line))
         for anchor, title, line in lines
+        if line
     ]
     return el("dl", *rows, class_="also") if rows else Markup("")
 

@@ -95,7 +95,7 @@ def _table(arms: Sequence[ArmGains]) -> Markup:
 def _cell(gain: Gain | None, *, sure: bool) -> Markup:
     if gain is None:
         return el("td", el("small", "not measured"))
-    share = f" P {probability(gain.probability_positive)}" if sure else ""
+    share = f", P {probability(gain.probability_positive)}" if sure else ""
     main = el("div", el("b", signed(gain.gain)), el("small", f" ± {bare(gain.standard_error)}{share}"))
     return el("td", main, el("small", f"{bare(gain.before)} → {bare(gain.after)}"))
 
