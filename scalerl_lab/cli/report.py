@@ -109,13 +109,11 @@ def ceilings_command(sweep: str | None, as_json: bool, as_csv: bool, html: Path 
 @click.option(
     "--probability",
     type=click.FloatRange(0.5, 1.0),
-    default=0.8,
-    show_default=True,
-    help="Probability that a regime needs to be named.",
+    help="Probability that a regime needs to be named; 0.8 when absent.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def boundary_command(
-    sweep_or_run: str | None, margin: float | None, probability: float, as_json: bool
+    sweep_or_run: str | None, margin: float | None, probability: float | None, as_json: bool
 ) -> None:
     """Say what training did to pass@k: diminishing, plateau or sustained, per set of problems and overall.
 
@@ -127,7 +125,7 @@ def boundary_command(
     late_gain: intervals); novelty, each with run_id, label, before and after (n-gram overlap), mean_tokens,
     entropy, truncation_rate; unmeasured. An interval is median, low80, high80, low95, high95.
     """
-    from scalerl_lab.report.boundary import boundary_json, boundary_report, boundary_table
+    from scalerl_lab.report.boundary import DEMANDED, boundary_json, boundary_report, boundary_table
 
     store = existing_store()
     sweep_id, only = resolve_sweep_or_run(store, sweep_or_run)
@@ -140,7 +138,7 @@ def boundary_command(
         store.pass_counts(run_ids),
         store.measurements(run_ids),
         margin=sweep.rule.margin if margin is None else margin,
-        demanded=probability,
+        demanded=DEMANDED if probability is None else probability,
     )
     if as_json:
         print_json(boundary_json(report))

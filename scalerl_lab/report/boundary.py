@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 OVERALL = "overall"
 """Name of all problem sets of a run together; each problem counts once."""
 OVERLAP = "ngram_overlap"
+DEMANDED = 0.8
+"""Probability that a regime needs to be named, where nobody asks for another."""
 STYLE = {Regime.DIMINISHING: "yellow", Regime.PLATEAU: "", Regime.SUSTAINED: "green", Regime.OPEN: "dim"}
 
 
@@ -119,32 +121,68 @@ def _label(state: RunState) -> str:
     return f"{state.planned.arm}:{state.planned.spec.seed}"
 
 
-def _rows(state: RunState, told: Sequence[PassCounts], margin: float, demanded: float) -> list[BoundaryRow]:
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """pass@k of each problem [P, K] by set, at the steps that a regime is judged by."""
+
+    ks: tuple[int, ...]
+    samples_per_prompt: int
+    hours: Mapping[int, float]
+    first: int
+    middle: int | None
+    last: int
+    before: Mapping[str, Floats]
+    between: Mapping[str, Floats]
+    after: Mapping[str, Floats]
+
+    @property
+    def sets(self) -> list[str]:
+        """Those measured at both ends."""
+        return [name for name, after_PK in self.after.items() if _like(self.before.get(name), after_PK)]
+
+
+def _like(one: Floats | None, other: Floats) -> bool:
+    return one is not None and one.shape == other.shape
+
+
+def reached_by(told: Sequence[PassCounts]) -> Reached | None:
+    """What the counts of one run come to; None without two steps."""
     hours = {each.step: each.gpu_hours for each in told}
     steps = sorted(hours)
     if len(steps) < 2:
-        return []
+        return None
     first, last, middle = steps[0], steps[-1], _halfway(hours)
     ks = powers_of_two(min(each.max_k for each in told))
-    curves = {step: _by_problems([each for each in told if each.step == step], ks) for step in steps}
+    curves = {
+        step: _by_problems([each for each in told if each.step == step], ks)
+        for step in (first, middle, last)
+        if step is not None
+    }
+    between = {} if middle is None else curves[middle]
+    samples = told[0].samples_per_prompt
+    return Reached(ks, samples, hours, first, middle, last, curves[first], between, curves[last])
+
+
+def _rows(state: RunState, told: Sequence[PassCounts], margin: float, demanded: float) -> list[BoundaryRow]:
+    reached = reached_by(told)
+    if reached is None:
+        return []
     rows = []
-    for problems, after_PK in curves[last].items():
-        before_PK = curves[first].get(problems)
-        if before_PK is None or before_PK.shape != after_PK.shape:
-            continue
-        middle_PK = None if middle is None else curves[middle].get(problems)
-        between = None if middle is None or middle_PK is None else _curve(middle, hours, middle_PK)
+    for problems in reached.sets:
+        before_PK, after_PK = reached.before[problems], reached.after[problems]
+        middle, middle_PK = reached.middle, reached.between.get(problems)
+        between = None if middle is None or middle_PK is None else _curve(middle, reached.hours, middle_PK)
         rows.append(
             BoundaryRow(
                 run_id=state.planned.run_id,
                 label=_label(state),
                 problems=problems,
                 num_problems=len(after_PK),
-                samples_per_prompt=told[0].samples_per_prompt,
-                ks=ks,
-                before=_curve(first, hours, before_PK),
+                samples_per_prompt=reached.samples_per_prompt,
+                ks=reached.ks,
+                before=_curve(reached.first, reached.hours, before_PK),
                 middle=between,
-                after=_curve(last, hours, after_PK),
+                after=_curve(reached.last, reached.hours, after_PK),
                 boundary=boundary(before_PK, middle_PK, after_PK, margin=margin, demanded=demanded),
             )
         )
@@ -176,12 +214,17 @@ def _by_problems(told: Sequence[PassCounts], ks: Sequence[int]) -> dict[str, Flo
 
 
 def _curve(step: int, hours: Mapping[int, float], value_PK: Floats) -> PassCurve:
+    return PassCurve(step, hours[step], means(value_PK))
+
+
+def means(value_PK: Floats) -> tuple[Interval, ...]:
+    """For each k, the mean over problems with its interval by bootstrap."""
     rates = []
     for place in range(value_PK.shape[1]):
         drawn = mean_interval(value_PK[:, place])
         mean = float(value_PK[:, place].mean())
         rates.append(Interval(mean, drawn.low80, drawn.high80, drawn.low95, drawn.high95))
-    return PassCurve(step, hours[step], tuple(rates))
+    return tuple(rates)
 
 
 def _novelty(state: RunState, measured: Sequence[Measurement]) -> list[NoveltyRow]:

@@ -69,7 +69,8 @@ def frame(runs: Sequence[RunView], fit_start: float) -> Frame | None:
     first = min(p.gpu_hours for p in trained) * 0.9
     if fit_start > 0:
         # The rise begins near the fit start; points far before it would only squeeze the axis.
-        first = max(first, fit_start / 3.0)
+        # Until there are later ones, they are all there is to show.
+        first = max(first, min(fit_start / 3.0, 0.9 * max(p.gpu_hours for p in trained)))
     shown = [p.pass_rate for p in trained if p.gpu_hours >= first]
     ends = [f.pass_rate.high80 for run in runs if run.fitted.identified and (f := run.fitted.forecast(last))]
     low, high = min(shown), max([*shown, *ends])
@@ -79,7 +80,7 @@ def frame(runs: Sequence[RunView], fit_start: float) -> Frame | None:
 
 def drawing(axes: Frame, arm: Sequence[Trace], control: Sequence[Trace], label: str) -> Markup:
     """An arm's points, median and bands over the control's median; ``control`` may be empty."""
-    parts = [_grid(axes)]
+    parts = [grid(axes)]
     for behind in control:
         parts += _median(axes, behind, "c-control")
     for traced in arm:
@@ -111,7 +112,8 @@ def rate_ticks(low: float, high: float) -> list[float]:
     ]
 
 
-def _grid(axes: Frame) -> Markup:
+def grid(axes: Frame) -> Markup:
+    """The frame with its ticks, the fit start and the budget."""
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts: list[Markup] = []
     for value in rate_ticks(axes.low, axes.high):
@@ -143,7 +145,8 @@ def _clip(axes: Frame, values: Floats) -> list[float]:
     return [axes.y(min(axes.high, max(axes.low, float(v)))) for v in values]
 
 
-def _path(xs: Sequence[float], ys: Sequence[float]) -> str:
+def path(xs: Sequence[float], ys: Sequence[float]) -> str:
+    """A line through places on the drawing, as the attribute ``d`` of a path."""
     return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
 
 
@@ -153,7 +156,7 @@ def _bands(axes: Frame, traced: Trace) -> list[Markup]:
     xs = [axes.x(float(c)) for c in traced.at]
     out = []
     for low, high, name in ((0, 4, "band95"), (1, 3, "band80")):
-        outline = _path([*xs, *reversed(xs)], [*_clip(axes, bands[high]), *reversed(_clip(axes, bands[low]))])
+        outline = path([*xs, *reversed(xs)], [*_clip(axes, bands[high]), *reversed(_clip(axes, bands[low]))])
         out.append(el("path", d=outline + "Z", class_=name))
     return out
 
@@ -167,10 +170,10 @@ def _median(axes: Frame, traced: Trace, kind: str) -> list[Markup]:
     cut = int(np.searchsorted(traced.at, traced.run.state.gpu_hours))
     out = []
     if cut > 1:
-        out.append(el("path", d=_path(xs[:cut], ys[:cut]), class_=f"line {kind}"))
+        out.append(el("path", d=path(xs[:cut], ys[:cut]), class_=f"line {kind}"))
     if cut < NUM_X - 1:
         start = max(0, cut - 1)
-        out.append(el("path", d=_path(xs[start:], ys[start:]), class_=f"line ahead {kind}"))
+        out.append(el("path", d=path(xs[start:], ys[start:]), class_=f"line ahead {kind}"))
     return out
 
 
@@ -180,7 +183,7 @@ def _points(axes: Frame, run: RunView) -> list[Markup]:
     if run.divergence is not None and shown:
         at = [axes.x(p.gpu_hours) for p in shown]
         out.append(
-            el("path", d=_path(at, _clip(axes, np.array([p.pass_rate for p in shown]))), class_="joined")
+            el("path", d=path(at, _clip(axes, np.array([p.pass_rate for p in shown]))), class_="joined")
         )
     for point in shown:
         x, y = axes.x(point.gpu_hours), axes.y(min(axes.high, max(axes.low, point.pass_rate)))

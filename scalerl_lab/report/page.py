@@ -7,15 +7,19 @@ from importlib.metadata import version
 from importlib.resources import files
 
 from scalerl_lab.records import Role
+from scalerl_lab.report.boundary_page import boundaries, boundary_parts, regime_line
 from scalerl_lab.report.caveats import caveats
 from scalerl_lab.report.ceilings import Ceilings
 from scalerl_lab.report.curves import drawing, frame, trace
+from scalerl_lab.report.domains_page import domains, domains_line, domains_parts
 from scalerl_lab.report.forest import SIGN, SLUG, badge, forest, legend, spend
 from scalerl_lab.report.markup import Markup, el, join
+from scalerl_lab.report.outputs_page import outputs_line, outputs_parts
 from scalerl_lab.report.page_parts import decisions, method, numbers_table
 from scalerl_lab.report.status import when
 from scalerl_lab.report.story_page import anchor, stories
 from scalerl_lab.report.terminal import meter_line, totals_line
+from scalerl_lab.report.transfer_page import transfer_line, transfer_parts, transferred
 from scalerl_lab.report.verdict import Verdict
 from scalerl_lab.report.view import SweepView
 from scalerl_lab.report.words import hours, num, percent, rate, span80
@@ -41,12 +45,14 @@ def page(view: SweepView, found: Ceilings, *, made_at: float | None = None) -> s
         made_at: when it was made; now, where absent.
     """
     made = when(time.time() if made_at is None else made_at)
+    beyond, lines = _beyond(view, found)
     body = el(
         "main",
         _header(view, found, made),
-        _section("found", "What was found", _findings(found), _strip(found)),
+        _section("found", "What was found", _findings(found), _also(lines), _strip(found)),
         _section("differences", "Ceiling against the control", _forest(found)),
         _section("curves", "Pass rate against compute", *_curves(view, found)),
+        *beyond,
         _section("numbers", "All numbers", *numbers_table(found)),
         _section("compute", "Compute", _spend(view), el("p", totals_line(found), class_="note")),
         _section("decisions", "Decisions", *decisions(view)),
@@ -120,6 +126,33 @@ def _findings(found: Ceilings) -> Markup:
         text = f"The control's ceiling is {rate(control.ceiling.median)} {span80(control.ceiling)} (80 %)"
         lead = el("p", f"{text}, over {num(len(control.seeds), 'seed')}. {control.detail}".strip())
     return join(lead, el("div", el("table", el("tbody", *rows), class_="findings"), class_="scroll"))
+
+
+def _beyond(view: SweepView, found: Ceilings) -> tuple[list[Markup], list[tuple[str, str, str]]]:
+    """Sections on what was measured beside the pass rate, and of each its anchor, title and finding."""
+    parts: list[tuple[str, str, str, list[Markup]]] = []
+    if domains(view):
+        parts.append(("domains", "Pass rate by domain", domains_line(view), domains_parts(view)))
+    if arms := boundaries(view):
+        made = boundary_parts(arms, found.margin)
+        parts.append(("boundary", "Reasoning boundary", regime_line(arms), made))
+    if (carried := transferred(view)).rows:
+        made = transfer_parts(carried)
+        parts.append(("transfer", "Transfer downstream", transfer_line(carried, found.demanded), made))
+    if made := outputs_parts(view):
+        parts.append(("outputs", "What completions became", outputs_line(view), made))
+    sections = [_section(anchor, title, *made) for anchor, title, _, made in parts]
+    return sections, [(anchor, title, line) for anchor, title, line, _ in parts]
+
+
+def _also(lines: list[tuple[str, str, str]]) -> Markup:
+    """What was found beside the ceilings, each with the way to its section."""
+    rows = [
+        el("div", el("dt", el("a", title, href=f"#{anchor}")), el("dd", line))
+        for anchor, title, line in lines
+        if line
+    ]
+    return el("dl", *rows, class_="also") if rows else Markup("")
 
 
 def _strip(found: Ceilings) -> Markup:

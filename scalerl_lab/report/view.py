@@ -15,6 +15,8 @@ from scalerl_lab.records import (
     Decision,
     EvalPoint,
     LedgerEntry,
+    Measurement,
+    PassCounts,
     Role,
     RunState,
     RunStatus,
@@ -40,6 +42,10 @@ class RunView:
     ledger: tuple[LedgerEntry, ...]
     trials: tuple[TrialRow, ...] = ()
     """Its attempts, in the order of their numbers."""
+    measured: tuple[Measurement, ...] = ()
+    """What was measured beside its points, by step."""
+    counts: tuple[PassCounts, ...] = ()
+    """How often each problem passed, where pass@k was measured, by step."""
 
     @property
     def run_id(self) -> str:
@@ -138,8 +144,18 @@ def view(store: Store, sweep_id: str) -> SweepView:
         ledger[row.run_id].append(row.entry)
     decisions, budget = store.decisions(sweep_id=sweep_id), store.budget(sweep_id)
     trials = {run.run_id: store.trials(run.run_id) for run in plan.runs}
-    orders = store.orders(sweep_id)
-    return assemble(plan, store.run_states(sweep_id), decisions, ledger, budget, trials, orders)
+    run_ids = list(trials)
+    return assemble(
+        plan,
+        store.run_states(sweep_id),
+        decisions,
+        ledger,
+        budget,
+        trials,
+        store.orders(sweep_id),
+        store.measurements(run_ids),
+        store.pass_counts(run_ids),
+    )
 
 
 def assemble(
@@ -150,6 +166,8 @@ def assemble(
     budget: Ledger,
     trials: Mapping[str, Sequence[TrialRow]] | None = None,
     orders: Sequence[OrderRow] = (),
+    measured: Mapping[str, Sequence[Measurement]] | None = None,
+    counts: Mapping[str, Sequence[PassCounts]] | None = None,
 ) -> SweepView:
     """A view of records, with the curves fitted together by the sweep's own rule, the diverged ones apart."""
     sweep = plan.sweep
@@ -170,6 +188,8 @@ def assemble(
             decisions=tuple(made[state.planned.run_id]),
             ledger=tuple(ledger.get(state.planned.run_id, ())),
             trials=tuple((trials or {}).get(state.planned.run_id, ())),
+            measured=tuple((measured or {}).get(state.planned.run_id, ())),
+            counts=tuple((counts or {}).get(state.planned.run_id, ())),
         )
         for state in ordered
     )

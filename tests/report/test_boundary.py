@@ -146,8 +146,8 @@ def test_gains_and_their_errors_by_hand() -> None:
     assert row.downstream[MEAN].gain == pytest.approx(0.06)
     assert row.downstream[MEAN].standard_error == pytest.approx(0.004)
     # One standard error above zero: Phi(1).
-    assert Gain(0.1, 0.2, 0.1).probability_positive == pytest.approx(0.8413447, abs=1e-6)
-    assert Gain(0.1, 0.1, 0.0).probability_positive == 0.5
+    assert Gain(0.1, 0.2, 0.1, 64, 256).probability_positive == pytest.approx(0.8413447, abs=1e-6)
+    assert Gain(0.1, 0.1, 0.0, 64, 256).probability_positive == 0.5
 
 
 def test_arms_are_ranked_by_the_mean_over_their_seeds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from scalerl_lab.report.curves import HEIGHT, WIDTH, Frame, frame, rate_ticks, ticks
 from scalerl_lab.report.view import SweepView
+from tests.report.simulate import Sim
 
 AXES = Frame(first=100.0, last=10000.0, low=0.2, high=0.6, fit_start=1500.0, budget=8000.0)
 
@@ -53,3 +55,14 @@ def test_the_frame_holds_all_points_of_the_fit(seen: SweepView) -> None:
                 assert axes.first <= point.gpu_hours <= axes.last
                 assert axes.low <= point.pass_rate <= axes.high
     assert frame((), 1500.0) is None
+
+
+def test_early_points_have_a_frame_before_the_fit_start(sim: Sim) -> None:
+    """A page that is made before any run has come near the fit start shows what there is."""
+    early = [replace(state, points=state.points[:2]) for state in sim.states]
+    runs = Sim(sim.plan, early).view().runs
+    axes = frame(runs, 9000.0)
+    assert axes is not None
+    # Points at 0 and 800 GPU-hours; a third of the fit start would be 3,000.
+    assert axes.first == pytest.approx(720.0)
+    assert all(axes.low <= run.points[1].pass_rate <= axes.high for run in runs)

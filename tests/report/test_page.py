@@ -148,7 +148,8 @@ def test_every_run_has_its_story_with_the_forecast_of_then(document: str, seen: 
 def test_an_arm_leads_to_the_story_of_its_first_run(document: str, seen: SweepView) -> None:
     first = {run.state.planned.arm: run.run_id for run in reversed(seen.runs)}
     for name in ("found", "numbers"):
-        links = {words(e): e.attrib["href"] for e in section(document, name).iter("a")}
+        rows = [e for row in section(document, name).iter("tr") for e in row.iter("a")]
+        links = {words(e): e.attrib["href"] for e in rows}
         assert links.keys() - {"control"} == first.keys() - {"control"}
         assert all(links[arm] == f"#story-{first[arm]}" for arm in links)
 

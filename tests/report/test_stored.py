@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from scalerl_lab.errors import NotFound
+from scalerl_lab.records import Measurement, PassCounts
 from scalerl_lab.report.ceilings import Ceilings, ceilings
 from scalerl_lab.report.status import status_json, status_table, sweeps_json, sweeps_table
 from scalerl_lab.report.view import view
@@ -38,6 +39,19 @@ def printed(*renderables: object) -> str:
 
 def test_the_table_of_arms_survives_the_store(store: Store, sim: Sim, found: Ceilings) -> None:
     assert ceilings(view(store, sim.plan.sweep_id)) == found
+
+
+def test_what_was_measured_beside_the_points_comes_with_the_view(tmp_path: Path, sim: Sim) -> None:
+    opened = Store.open(f"sqlite:///{tmp_path / 'lab.db'}")
+    fill(opened, sim)
+    run_id = sim.states[1].planned.run_id
+    passed = PassCounts(1, 0.0, 20, 800.0, "heldout", "", 4, 4, (0, 3, 4))
+    rate = Measurement(1, 0.0, 20, 800.0, "longer", "", "pass_rate", 0.25, 0.01, 8, 32)
+    opened.ingest(run_id, opened.ingested_lines(run_id), [passed, rate])
+    seen = {run.run_id: run for run in view(opened, sim.plan.sweep_id).runs}
+    opened.close()
+    assert (seen[run_id].counts, seen[run_id].measured) == ((passed,), (rate,))
+    assert not any(run.counts or run.measured for key, run in seen.items() if key != run_id)
 
 
 def test_status(store: Store, sim: Sim) -> None:
