@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict
 
-from scalerl_lab.config.recipe import Curriculum, NoPositiveResampling, UniformCurriculum
+from scalerl_lab.config.curriculum import Curriculum, NoPositiveResampling, UniformCurriculum
 from scalerl_lab.errors import CheckpointError
 
 

@@ -18,7 +18,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from scalerl_lab.config.recipe import Demonstrations, Optimizer, Recipe
+from scalerl_lab.config.recipe import Optimizer, Recipe
+from scalerl_lab.config.start import Demonstrations
 from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy, matrix_params
 from scalerl_lab.errors import RunFailed

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scalerl_lab.config.recipe import ChainArithmetic, ChainSet, Demonstrations
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.config.tasks import ChainArithmetic, ChainSet
 from scalerl_lab.errors import ConfigError
 from scalerl_lab.tasks.problem import Demonstration, Problem, Verdict
 from scalerl_lab.tasks.tokenizer import Tokenizer

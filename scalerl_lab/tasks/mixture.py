@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scalerl_lab.config.recipe import Demonstrations
+from scalerl_lab.config.start import Demonstrations
 from scalerl_lab.errors import ConfigError, DataError
 from scalerl_lab.tasks.problem import Demonstration, Problem, TaskSet, Verdict
 from scalerl_lab.tasks.sandbox import Isolation

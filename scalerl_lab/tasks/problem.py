@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from scalerl_lab.config.recipe import Demonstrations
+from scalerl_lab.config.start import Demonstrations
 from scalerl_lab.tasks.item import Item
 from scalerl_lab.tasks.sandbox import Isolation
 from scalerl_lab.tasks.tokenizer import Vocabulary

@@ -11,8 +11,9 @@ import numpy as np
 
 from scalerl_lab.config.problems import nearest
 from scalerl_lab.config.reading import data_file
-from scalerl_lab.config.recipe import Demonstrations, PromptFiles, ReasoningGym
 from scalerl_lab.config.sandbox import CodeReward, Sandbox
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.config.tasks import PromptFiles, ReasoningGym
 from scalerl_lab.errors import ConfigError, DataError, NotFound, NotSupported
 from scalerl_lab.tasks.answers import WRITTEN
 from scalerl_lab.tasks.data_files import normalised, read_items, refuse_overlap

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalerl_lab.config.recipe import NoPositiveResampling, UniformCurriculum
+from scalerl_lab.config.curriculum import NoPositiveResampling, UniformCurriculum
 from scalerl_lab.errors import CheckpointError
 from scalerl_lab.rl import curriculum
 from scalerl_lab.rl.curriculum import CURRICULA, PromptOrder, prompt_order

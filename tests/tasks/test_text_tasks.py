@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 
 from scalerl_lab.config.reading import read_recipe
-from scalerl_lab.config.recipe import (
-    ChainArithmetic,
-    CheckpointModel,
-    Demonstrations,
-    Mixture,
-    MixturePart,
-    PromptFiles,
-    ReasoningGym,
-)
+from scalerl_lab.config.start import CheckpointModel, Demonstrations
+from scalerl_lab.config.tasks import ChainArithmetic, Mixture, MixturePart, PromptFiles, ReasoningGym
 from scalerl_lab.errors import ConfigError, DataError, NotFound, NotSupported
 from scalerl_lab.plan.identity import NEUTRAL, without_neutral
 from scalerl_lab.tasks import build_tasks
