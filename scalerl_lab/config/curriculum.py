@@ -1,21 +1,61 @@
-"""Which training prompts come, and which never come again."""
+"""Which training prompts come, from which step on, and which never come again."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scalerl_lab.config.strict import Strict
+from scalerl_lab.config.strict import Name, Strict
 
 
-class UniformCurriculum(Strict):
+class PromptStage(Strict):
+    """Which training prompts come from a step on, until the next stage begins; without a word, all of them.
+
+    Each stage has epochs of its own; what a prompt's pass rate retires stays retired. Magistral changes to
+    harder prompts where the reward levels off (arXiv 2506.10910, section 5), ProRL adds a domain in its
+    third of eight runs (arXiv 2505.24864, section 3); neither gives the steps.
+    """
+
+    from_step: Annotated[int, Field(ge=0)]
+    """First step of the stage, from 0: it holds for the batch that this step consumes and for later ones."""
+    min_difficulty: float | None = None
+    """Chains: number of steps. Rows of data files: the number in ``metadata.difficulty``."""
+    max_difficulty: float | None = None
+    """Prompts of this difficulty still come."""
+    domains: dict[Name, PositiveFloat] = Field(default_factory=dict)
+    """Domain -> its share of the prompts of every batch, in any unit; others do not come. A small domain is
+    gone through more often. Without any, prompts come as they lie in the training set."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> PromptStage:
+        low, high = self.min_difficulty, self.max_difficulty
+        if low is not None and high is not None and high < low:
+            raise ValueError(f"max_difficulty ({high:g}) must be at least min_difficulty ({low:g})")
+        return self
+
+    @property
+    def chooses(self) -> tuple[object, ...]:
+        """What tells two stages apart."""
+        whole = sum(self.domains.values())
+        shares = {domain: round(share / whole, 9) for domain, share in sorted(self.domains.items())}
+        return self.min_difficulty, self.max_difficulty, shares
+
+
+class _Curriculum(Strict):
+    """What all curricula have in common."""
+
+    stages: tuple[PromptStage, ...] = ()
+    """Which prompts come from which step on; before the first one, all."""
+
+
+class UniformCurriculum(_Curriculum):
     """Every training prompt once per epoch, in a seeded random order."""
 
     type: Literal["uniform"] = "uniform"
 
 
-class NoPositiveResampling(Strict):
+class NoPositiveResampling(_Curriculum):
     """Drop a prompt from later epochs for good once its pass rate reaches the threshold (ScaleRL A.3)."""
 
     type: Literal["no_positive_resampling"] = "no_positive_resampling"

@@ -31,6 +31,7 @@ _CODE_REWARD = {"score": "fraction", "total_s": 5.0, "float_tolerance": 1e-6}
 NEUTRAL: dict[str, Any] = {
     "sampling.temperature_changes": [],
     "sampling.max_response_tokens_changes": [],
+    "curriculum.stages": [],
     "refill": {"max_generated": 10, "when_short": "end"},
     "filter_on": "raw",
     "difficulty_filter": {"type": "none"},

@@ -23,6 +23,8 @@ class Problem:
     """Whose curve it belongs to."""
     item: Item | None = None
     """The row of text behind it, where the family verifies text."""
+    difficulty: float | None = None
+    """What a curriculum may choose by; larger is harder. None where the family or the row does not say."""
 
 
 @dataclass(frozen=True, slots=True)

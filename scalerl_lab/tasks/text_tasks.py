@@ -131,6 +131,7 @@ class TextTasks:
                 self.tokenizer.encode(self._config.template.replace("{prompt}", item.text)),
                 domain=item.domain,
                 item=item,
+                difficulty=item.difficulty,
             )
             for item in items
         )

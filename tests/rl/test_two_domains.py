@@ -12,8 +12,9 @@ import torch
 
 from scalerl_lab.config.reading import data_file
 from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.engines.rows import Finished
-from scalerl_lab.rl.rollout import rewards
+from scalerl_lab.rl.rollout import Rollout, Verified, rewards
 from scalerl_lab.rl.warm_start import content_key
 from scalerl_lab.tasks import Verdict, build_tasks
 from tests.rl.tiny import Killed, Recorder, numbers_of, run_to, tiny_recipe
@@ -21,12 +22,12 @@ from tests.rl.tiny import Killed, Recorder, numbers_of, run_to, tiny_recipe
 WORDS = {"type": "prompt_files", "train": "data/words_train.jsonl", "heldout": "data/words_heldout.jsonl"}
 
 
-def mixed(words: dict[str, Any] = WORDS) -> Recipe:
+def mixed(words: dict[str, Any] = WORDS, stages: tuple[dict[str, Any], ...] = ()) -> Recipe:
     chains = tiny_recipe().tasks.model_dump(mode="json")
     parts = [{"tasks": chains}, {"tasks": words}]
     return tiny_recipe(
         tasks={"type": "mixture", "parts": parts},
-        curriculum={"type": "uniform"},
+        curriculum={"type": "uniform", "stages": stages},
         # Without it every group of so small a model may fail, and be dropped.
         zero_variance="keep",
     )
@@ -41,6 +42,47 @@ def test_a_run_of_two_domains_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     run_to(broken, tmp_path / "broken", mixed(), trial=2)
     assert len(whole.points) >= 3
     assert numbers_of(broken.points) == numbers_of(whole.points)
+
+
+def test_domains_that_come_by_step_are_resumed_bit_for_bit(tmp_path: Path) -> None:
+    """Chains alone, then one row of words for three chains."""
+    recipe = mixed(
+        stages=(
+            {"from_step": 0, "domains": {"chain_arithmetic": 1}},
+            {"from_step": 5, "domains": {"chain_arithmetic": 3, "instructions": 1}},
+        )
+    )
+    whole, broken, plain = (Recorder(1e9, stop_at=8) for _ in range(3))
+    run_to(whole, tmp_path / "whole", recipe)
+    broken.kill_at = 6
+    with pytest.raises(Killed):
+        run_to(broken, tmp_path / "broken", recipe)
+    run_to(broken, tmp_path / "broken", recipe, trial=2)
+    run_to(plain, tmp_path / "plain", mixed())
+    assert len(whole.points) == 3
+    assert numbers_of(broken.points) == numbers_of(whole.points)
+    assert numbers_of(plain.points)[1:] != numbers_of(whole.points)[1:]
+
+
+def test_batches_of_a_rollout_hold_the_domains_of_their_step() -> None:
+    recipe = mixed(
+        stages=(
+            {"from_step": 0, "domains": {"chain_arithmetic": 1}},
+            {"from_step": 4, "domains": {"chain_arithmetic": 3, "instructions": 1}},
+        )
+    )
+    tasks = build_tasks(recipe.tasks)
+    policy = build_policy(recipe.model, tasks.tokenizer.size, 0)
+    rollout = Rollout(recipe, tasks, policy, seed=0)
+    kinds = []
+    for step in range(6):
+        verified = rollout.next_batch(step)
+        assert isinstance(verified, Verified)
+        first_B = verified.completions.tokens_BT[::4]
+        prompts = [tuple(t for t in row.tolist() if t) for row in first_B]
+        words = {p.prompt for p in tasks.train if p.domain == "instructions"}
+        kinds.append(sum(any(row[: len(w)] == w for w in words) for row in prompts))
+    assert kinds == [0, 0, 0, 0, 1, 1]
 
 
 def test_rewards_go_from_minus_one_to_one_with_the_score() -> None:

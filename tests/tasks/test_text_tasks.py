@@ -102,6 +102,14 @@ def test_prompts_are_put_into_the_template(tmp_path: Path) -> None:
     assert all(tasks.tokenizer.decode(p.prompt).endswith(" + 1\nA: ") for p in tasks.train)
 
 
+def test_the_difficulty_of_a_row_is_the_number_in_its_metadata(tmp_path: Path) -> None:
+    given: list[Any] = [2, 0.5, {"level": 3}, True, "4"]
+    rows = [row | {"metadata": {"difficulty": d}} for row, d in zip(sums(0, 5), given, strict=True)]
+    train = file_of(tmp_path, "train.jsonl", *rows, *sums(5, 6))
+    tasks = build_tasks(PromptFiles(train=train, heldout=file_of(tmp_path, "held.jsonl", *sums(6, 8))))
+    assert [problem.difficulty for problem in tasks.train] == [2.0, 0.5, None, None, None, None]
+
+
 def test_what_is_held_out_does_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
     rows = sums(0, 30)
     twice = {**rows[3], "prompt": " 3 +  1 "}
