@@ -185,8 +185,11 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _measurements_have_their_data(self) -> Recipe:
-        if self.evaluation.downstream is not None and not getattr(self.tasks, "downstream", None):
-            raise ValueError("evaluation.downstream needs sets of problems, but tasks.downstream names none")
+        if self.evaluation.downstream is not None and not self.tasks.downstream:
+            where = "tasks.downstream names none"
+            if isinstance(self.tasks, Mixture):
+                where = "no part's tasks.downstream names any"
+            raise ValueError(f"evaluation.downstream needs sets of problems, but {where}")
         overlap, taught = self.evaluation.ngram_overlap, isinstance(self.warm_start, Demonstrations)
         if overlap is not None and isinstance(overlap.corpus, DemonstrationCorpus) and not taught:
             raise ValueError(

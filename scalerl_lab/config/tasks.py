@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -11,6 +12,11 @@ from scalerl_lab.config.strict import Name, Strict
 
 HELDOUT = "heldout"
 """Name of the problems that every point is measured on, among the sets of problems of a recipe."""
+
+
+def _refuse_heldout(downstream: Mapping[str, object]) -> None:
+    if HELDOUT in downstream:
+        raise ValueError(f"downstream.{HELDOUT}: this name is taken by the held-out prompts; choose another")
 
 
 class ChainSet(Strict):
@@ -58,11 +64,8 @@ class ChainArithmetic(Strict):
 
     @model_validator(mode="after")
     def _vocabulary_covers_the_sets(self) -> ChainArithmetic:
+        _refuse_heldout(self.downstream)
         for name, chains in self.downstream.items():
-            if name == HELDOUT:
-                raise ValueError(
-                    f"downstream.{name}: this name is taken by the held-out prompts; choose another"
-                )
             unknown = sorted(set(chains.operations or ()) - set(self.operations))
             if unknown:
                 raise ValueError(
@@ -119,6 +122,11 @@ class PromptFiles(_Text):
     seed: int = 0
 
     @model_validator(mode="after")
+    def _downstream_is_not_held_out(self) -> PromptFiles:
+        _refuse_heldout(self.downstream)
+        return self
+
+    @model_validator(mode="after")
     def _all_or_nothing_is_said_once(self) -> PromptFiles:
         if self.code_reward.score == "all_or_nothing" and not self.partial_credit:
             raise ValueError(
@@ -129,6 +137,19 @@ class PromptFiles(_Text):
 
 
 GymOptions = dict[str, bool | int | float | str | list[int] | list[str]]
+
+
+class PuzzleSet(Strict):
+    """Further puzzles, of the same generators with other options or of others, that are never trained on.
+
+    ProRL measures generators that it does not train on, and larger graphs than it trains on (arXiv
+    2505.24864, section 4).
+    """
+
+    generators: dict[Name, GymOptions] = Field(min_length=1)
+    """Generator -> its options; in equal shares."""
+    num_prompts: PositiveInt = 128
+    seed: int = 0
 
 
 class ReasoningGym(_Text):
@@ -145,6 +166,13 @@ class ReasoningGym(_Text):
     num_heldout: PositiveInt = 256
     seed: int = 0
     """Seed of the puzzles; train and held-out prompts never overlap."""
+    downstream: dict[Name, PuzzleSet] = Field(default_factory=dict)
+    """Further sets of puzzles by name, for ``evaluation``; none shares a prompt with another set."""
+
+    @model_validator(mode="after")
+    def _downstream_is_not_held_out(self) -> ReasoningGym:
+        _refuse_heldout(self.downstream)
+        return self
 
 
 class MixturePart(Strict):
@@ -158,11 +186,27 @@ class Mixture(Strict):
     """Prompts of several families in one run, each domain with a curve of its own.
 
     The parts' shares of the training and of the held-out prompts are as their weights. The part that is
-    smallest for its weight is used whole, of the others as many prompts as their share allows.
+    smallest for its weight is used whole, of the others as many prompts as their share allows. The parts'
+    downstream sets are measured whole, each under its own name.
     """
 
     type: Literal["mixture"] = "mixture"
     parts: Annotated[tuple[MixturePart, ...], Field(min_length=2)]
+
+    @property
+    def downstream(self) -> dict[str, ChainSet | str | PuzzleSet]:
+        """The downstream sets of all parts."""
+        return {name: each for part in self.parts for name, each in part.tasks.downstream.items()}
+
+    @model_validator(mode="after")
+    def _downstream_sets_have_names_of_their_own(self) -> Mixture:
+        names = [name for part in self.parts for name in part.tasks.downstream]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"two parts have a downstream set called {', '.join(twice)}; measurements go by this name, "
+                "so give each another"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_closed_vocabulary(self) -> Mixture:
