@@ -171,3 +171,27 @@ def transfer_command(sweep_or_run: str | None, as_json: bool) -> None:
         print_json(transfer_json(found))
     else:
         print_rich(transfer_table(found))
+
+
+@report_commands.command("domains")
+@click.argument("sweep_or_run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def domains_command(sweep_or_run: str | None, as_json: bool) -> None:
+    """Show the held-out curve of each domain of mixed runs, and how much of a gain is format.
+
+    SWEEP_OR_RUN is a sweep or a run (arm:seed).
+
+    JSON: sweep_id, name; curves, each with run_id, arm, seed, domain, num_prompts and points (step,
+    gpu_hours, pass_rate, standard_error, tolerant_pass_rate); unmeasured.
+    """
+    from scalerl_lab.report.domains import domains, domains_json, domains_table
+
+    store = existing_store()
+    sweep_id, only = resolve_sweep_or_run(store, sweep_or_run)
+    states = store.run_states(sweep_id, only)
+    measured = store.measurements([state.planned.run_id for state in states])
+    found = domains(sweep_id, store.plan(sweep_id).sweep.name, states, measured)
+    if as_json:
+        print_json(domains_json(found))
+    else:
+        print_rich(domains_table(found))

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from scalerl_lab.config.curriculum import PromptStage
+
 if TYPE_CHECKING:
     from scalerl_lab.config.recipe import Recipe
     from scalerl_lab.config.stages import StepChange
+    from scalerl_lab.config.tasks import Tasks
 
 
 def refuse_data(recipe: Recipe) -> None:
@@ -20,6 +23,7 @@ def refuse_data(recipe: Recipe) -> None:
         ValueError: a choice cannot act, or would reward what it is to punish; says which and why.
     """
     _schedules(recipe)
+    _stages(recipe)
     _filter(recipe)
     _rewards(recipe)
     _early_truncation(recipe)
@@ -47,6 +51,46 @@ def _changes(path: str, first: float, changes: Sequence[StepChange[int] | StepCh
                 f"{path}_changes: the value from step {change.from_step} on is {value:g}, as before: a no-op"
             )
         step, value = change.from_step, change.value
+
+
+def _stages(recipe: Recipe) -> None:
+    last, chosen = -1, PromptStage(from_step=0).chooses
+    for number, stage in enumerate(recipe.curriculum.stages):
+        path = f"curriculum.stages.{number}"
+        if stage.from_step <= last:
+            raise ValueError(
+                f"{path}.from_step ({stage.from_step}) must come after that of the stage before it ({last})"
+            )
+        if stage.chooses == chosen:
+            before = "of the stage before it" if number else "that come without it"
+            raise ValueError(f"{path} is a no-op: its prompts are those {before}; leave it out")
+        _stage_has_prompts(recipe.tasks, stage, path)
+        last, chosen = stage.from_step, stage.chooses
+
+
+def _stage_has_prompts(tasks: Tasks, stage: PromptStage, path: str) -> None:
+    """Refuse what the task families alone show to be empty or a no-op; the rest shows when data are read."""
+    low, high = stage.min_difficulty, stage.max_difficulty
+    if tasks.type == "chain_arithmetic":
+        if stage.domains:
+            raise ValueError(f"{path}.domains: tasks.type=chain_arithmetic has one domain; leave it out")
+        least, most = tasks.min_steps, tasks.max_steps
+        if (low is not None and low > most) or (high is not None and high < least):
+            raise ValueError(
+                f"{path} has no prompt: chains have {least} to {most} steps (tasks.min_steps, "
+                "tasks.max_steps)"
+            )
+        bounded = low is not None or high is not None
+        if bounded and (low is None or low <= least) and (high is None or high >= most):
+            raise ValueError(
+                f"{path}: every chain has {least} to {most} steps, so these bounds leave none out: a no-op; "
+                "leave them out"
+            )
+    if tasks.type == "reasoning_gym":
+        raise ValueError(
+            f"{path}: puzzles of tasks.type=reasoning_gym have one domain and no difficulty to choose by; "
+            "write them to a file with metadata.difficulty, or leave stages out"
+        )
 
 
 def _filter(recipe: Recipe) -> None:

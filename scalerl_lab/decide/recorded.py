@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from scalerl_lab.config.evaluation import Evaluation
 from scalerl_lab.config.profile import FlopsMeter
-from scalerl_lab.config.recipe import ChainArithmetic, Evaluation, LlamaModel, Recipe
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.fit.curve import Curve
 from scalerl_lab.records import EvalPoint, PlannedRun, Role, RunSpec
 

@@ -10,7 +10,8 @@ matching table below. This room knows nothing of rewards, losses or schedules.
 
 from __future__ import annotations
 
-from scalerl_lab.config.recipe import CheckpointModel, Engine, Model
+from scalerl_lab.config.recipe import Engine
+from scalerl_lab.config.start import CheckpointModel, Model
 from scalerl_lab.errors import NotSupported
 
 GENERATORS = ("torch",)

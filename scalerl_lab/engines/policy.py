@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from scalerl_lab.config.recipe import Model, Precision
+from scalerl_lab.config.recipe import Precision
+from scalerl_lab.config.start import Model
 from scalerl_lab.engines import unsupported_model
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ def changes(before: Recipe, after: Recipe) -> tuple[Change, ...]:
 def short(value: Any) -> str:
     """A value on one line: ``ppo_clip(clip_low=0.2, clip_high=0.26)``, ``768``, ``+ - *``."""
     if isinstance(value, Mapping):
-        given = {key: each for key, each in value.items() if key != "type" and each is not None}
+        given = {key: each for key, each in value.items() if key != "type" and each not in (None, {})}
         fields = ", ".join(f"{key}={short(each)}" for key, each in given.items())
         return f"{value.get('type', '')}({fields})" if fields else str(value.get("type", ""))
     if isinstance(value, list | tuple):

@@ -31,6 +31,7 @@ _CODE_REWARD = {"score": "fraction", "total_s": 5.0, "float_tolerance": 1e-6}
 NEUTRAL: dict[str, Any] = {
     "sampling.temperature_changes": [],
     "sampling.max_response_tokens_changes": [],
+    "curriculum.stages": [],
     "refill": {"max_generated": 10, "when_short": "end"},
     "filter_on": "raw",
     "difficulty_filter": {"type": "none"},
@@ -68,10 +69,12 @@ NEUTRAL: dict[str, Any] = {
     "tasks.code_reward": _CODE_REWARD,
     "tasks.parts.tasks.sandbox": _SANDBOX,
     "tasks.parts.tasks.code_reward": _CODE_REWARD,
+    "tasks.parts.tasks.downstream of reasoning_gym": {},
 }
 """Fields that were added to recipes -> their JSON value that means what recipes did before.
 
-There they are left out, so that a run on record keeps its identity and is not trained anew.
+There they are left out, so that a run on record keeps its identity and is not trained anew. ``of`` a type:
+the field was added to this member of a union, and others had it before.
 """
 
 PROSE = frozenset({"name", "about", "stands_in"})
@@ -105,7 +108,8 @@ def without_neutral(value: dict[str, Any], at: str = "") -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, inner in value.items():
         path = f"{at}{name}"
-        if path in NEUTRAL and inner == NEUTRAL[path]:
+        paths = (path, f"{path} of {value.get('type')}")
+        if any(each in NEUTRAL and inner == NEUTRAL[each] for each in paths):
             continue
         kept[name] = _inside(inner, f"{path}.")
     return kept

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from scalerl_lab.config.recipe import HELDOUT
+from scalerl_lab.config.tasks import HELDOUT
 from scalerl_lab.fit import Boundary, Regime, boundary, mean_interval, pass_at_k, powers_of_two
 from scalerl_lab.records import Interval, Measurement, PassCounts, RunState, to_json
 from scalerl_lab.report.words import ABSENT, bare, listed, probability, rate, signed

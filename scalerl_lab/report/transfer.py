@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from scalerl_lab.config.recipe import HELDOUT
+from scalerl_lab.config.tasks import HELDOUT
 from scalerl_lab.fit import rank_correlation, rank_correlation_interval
 from scalerl_lab.records import Interval, Measurement, RunState, to_json
 from scalerl_lab.report.words import ABSENT, bare, listed, probability, rate, signed

@@ -10,7 +10,7 @@ a corpus, ``meter`` counted operations and hours, ``warm_start`` the shared supe
 complete states on disk, ``checkpoint_index`` finding them without torch, ``streams`` random numbers, ``loop``
 all of it.
 
-To add a choice: a tagged model in ``config.recipe``, one function, one row in the matching table, one
+To add a choice: a tagged model in ``config``, one function, one row in the matching table, one
 hand-computed test. This room never knows SQL, MLflow or Ray: facts go to the supervisor it is handed.
 """
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.objective import (
     Advantage,
     BatchAdvantage,
     BatchRawAdvantage,

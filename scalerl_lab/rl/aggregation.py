@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from scalerl_lab.config.recipe import Aggregation
+from scalerl_lab.config.objective import Aggregation
 from scalerl_lab.rl.groups import sum_per_prompt
 
 

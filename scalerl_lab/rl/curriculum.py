@@ -1,33 +1,150 @@
-"""Curricula: which training prompts come next, and which never come again.
+"""Curricula: which training prompts come next, from which step on, and which never come again.
 
-Epochs visit every prompt of the pool once, in an order drawn from the seed and the number of the epoch.
-Every curriculum keeps the history of pass rates; they differ in the pass rate that retires a prompt.
-Nothing here imports torch.
+Epochs visit every prompt of a queue once, in an order drawn from the seed and the number of the epoch. There
+is one queue of all prompts, and for each stage of the recipe queues of its own. Every curriculum keeps the
+history of pass rates; they differ in the pass rate that retires a prompt. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NotRequired, TypedDict
 
-from scalerl_lab.config.recipe import Curriculum, NoPositiveResampling, UniformCurriculum
-from scalerl_lab.errors import CheckpointError
+from scalerl_lab.config.curriculum import Curriculum, NoPositiveResampling, PromptStage, UniformCurriculum
+from scalerl_lab.config.problems import nearest
+from scalerl_lab.errors import CheckpointError, ConfigError
+from scalerl_lab.tasks import Problem
 
 
-class OrderState(TypedDict):
-    """All that a ``PromptOrder`` needs to go on, as plain JSON."""
+class QueueState(TypedDict):
+    """Where a queue is."""
 
-    num_prompts: int
     epoch: int
     queue: list[int]
     """What is left of the epoch, next first."""
+
+
+class StageState(TypedDict):
+    """Where a stage is."""
+
+    queues: list[QueueState]
+    drawn: list[int]
+    """Prompts drawn from each queue so far."""
+
+
+class OrderState(QueueState):
+    """All that a ``PromptOrder`` needs to go on, as plain JSON; epoch and queue are those of all prompts."""
+
+    num_prompts: int
     history: dict[str, list[float]]
     """Prompt (JSON keys are text) -> its pass rates, oldest first."""
     left_out: NotRequired[list[int]]
     """Prompts that never come at all."""
+    stages: NotRequired[list[StageState]]
+
+
+class Queue:
+    """Some prompts in epochs.
+
+    Args:
+        prompts: their numbers.
+        key: what the orders are drawn from, together with the number of the epoch.
+    """
+
+    def __init__(self, prompts: Sequence[int], key: str) -> None:
+        self.prompts = prompts
+        self._key = key
+        self.epoch = 0
+        """Number of the epoch that the next prompt comes from, from 0."""
+        self._queue = self._order_of(0)
+
+    def take(self, num: int, without: Collection[int], retired: Collection[int]) -> list[int]:
+        """The next ``num`` distinct prompts, of which there must be enough.
+
+        They may span two epochs; one that is taken already then waits for the next call.
+        """
+        taken: list[int] = []
+        while True:
+            # Retirement is looked up when a prompt is drawn: in a pipeline its pass rate may arrive
+            # after the next epoch's order was made.
+            waiting: list[int] = []
+            for place, prompt in enumerate(self._queue):
+                if len(taken) == num:
+                    waiting.extend(self._queue[place:])
+                    break
+                if prompt in retired:
+                    continue
+                (waiting if prompt in taken or prompt in without else taken).append(prompt)
+            self._queue = waiting
+            if len(taken) == num:
+                return taken
+            self.epoch += 1
+            self._queue = self._order_of(self.epoch)
+
+    def state(self) -> QueueState:
+        """Where it is."""
+        return {"epoch": self.epoch, "queue": list(self._queue)}
+
+    def load(self, state: QueueState) -> None:
+        """Go on from there."""
+        self.epoch, self._queue = state["epoch"], list(state["queue"])
+
+    def _order_of(self, epoch: int) -> list[int]:
+        order = list(self.prompts)
+        random.Random(f"{self._key}/{epoch}").shuffle(order)
+        return order
+
+
+class Stage:
+    """What prompts are drawn from between two steps: queues, each with the weight of its share.
+
+    Args:
+        from_step: its first step.
+        queues: no prompt is in two of them.
+        weights: one a queue.
+    """
+
+    def __init__(self, from_step: int, queues: Sequence[Queue], weights: Sequence[float] = (1.0,)) -> None:
+        self.from_step = from_step
+        self.queues = queues
+        self._weights = weights
+        self._drawn = [0] * len(queues)
+
+    def take(self, num: int, without: Collection[int], retired: Collection[int]) -> list[int] | None:
+        """The next ``num`` distinct prompts, or None when fewer may come.
+
+        Each comes from the queue with the largest weight / (2 drawn + 1), the first of equals, so that any
+        first part of a stage has the shares of the weights (Sainte-Lague); a queue with nothing left is
+        passed over. Worked number: weights 2 and 1: A B A A B A.
+        """
+        left = [sum(p not in retired and p not in without for p in queue.prompts) for queue in self.queues]
+        if num > sum(left):
+            return None
+        if len(self.queues) == 1:
+            return self.queues[0].take(num, without, retired)
+        batch: list[int] = []
+        for _ in range(num):
+            place = max(
+                (place for place, there in enumerate(left) if there),
+                key=lambda place: self._weights[place] / (2 * self._drawn[place] + 1),
+            )
+            batch += self.queues[place].take(1, {*batch, *without}, retired)
+            self._drawn[place] += 1
+            left[place] -= 1
+        return batch
+
+    def state(self) -> StageState:
+        """Where it is."""
+        return {"queues": [queue.state() for queue in self.queues], "drawn": list(self._drawn)}
+
+    def load(self, state: StageState) -> None:
+        """Go on from there."""
+        for queue, held in zip(self.queues, state["queues"], strict=True):
+            queue.load(held)
+        self._drawn = list(state["drawn"])
 
 
 class PromptOrder:
@@ -37,14 +154,14 @@ class PromptOrder:
         num_prompts: prompts are numbered 0 .. num_prompts - 1.
         seed: seed of the orders.
         retire_at: a recorded pass rate of at least this retires the prompt for good; infinity for never.
+        stages: what prompts are drawn from later on, in the order of their steps.
     """
 
-    def __init__(self, num_prompts: int, seed: int, retire_at: float) -> None:
+    def __init__(self, num_prompts: int, seed: int, retire_at: float, stages: Sequence[Stage] = ()) -> None:
         self._num_prompts = num_prompts
-        self._seed = seed
         self._retire_at = retire_at
-        self._epoch = 0
-        self._queue = self._order_of(0)
+        self._all = Queue(range(num_prompts), str(seed))
+        self._stages = (Stage(0, [self._all]), *stages)
         self._history: dict[int, list[float]] = {}
         self._left_out: frozenset[int] = frozenset()
         self._retired: set[int] = set()
@@ -52,47 +169,32 @@ class PromptOrder:
 
     @property
     def pool_size(self) -> int:
-        """Prompts that may still come."""
+        """Prompts that may still come, in one stage or another."""
         return self._num_prompts - len(self._retired)
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch that the next prompt comes from, from 0."""
-        return self._epoch
+        """Number of the epoch of all prompts, from 0."""
+        return self._all.epoch
 
     def leave_out(self, prompts: Collection[int]) -> None:
         """Prompts that are never to come: the difficulty filter's."""
         self._left_out |= frozenset(prompts)
         self._retired |= self._left_out
 
-    def next_prompts(self, num: int, without: Collection[int] = ()) -> list[int] | None:
-        """The next distinct prompts of a batch, or None when the pool has fewer.
+    def next_prompts(self, num: int, without: Collection[int] = (), step: int = 0) -> list[int] | None:
+        """The next distinct prompts of a batch, or None when its stage has fewer.
 
-        A batch may span two epochs; a prompt that it already holds then waits for the next batch.
+        A batch may span two epochs; a prompt that it already holds then waits for the next batch. A batch of
+        an earlier stage may ask for more when one of a later stage has begun.
 
         Args:
             num: how many.
             without: prompts that the batch holds or held.
+            step: optimiser step that consumes the batch, from 0.
         """
-        if num > self.pool_size - len(set(without) - self._retired):
-            return None
-        batch: list[int] = []
-        while True:
-            # Retirement is looked up when a prompt is drawn: in a pipeline its pass rate may arrive
-            # after the next epoch's order was made.
-            waiting: list[int] = []
-            for place, prompt in enumerate(self._queue):
-                if len(batch) == num:
-                    waiting.extend(self._queue[place:])
-                    break
-                if prompt in self._retired:
-                    continue
-                (waiting if prompt in batch or prompt in without else batch).append(prompt)
-            self._queue = waiting
-            if len(batch) == num:
-                return batch
-            self._epoch += 1
-            self._queue = self._order_of(self._epoch)
+        stage = [each for each in self._stages if each.from_step <= step][-1]
+        return stage.take(num, frozenset(without), self._retired)
 
     def record(self, prompt: int, pass_rate: float) -> None:
         """Note the share of correct completions of a prompt, before any prompt is dropped from the batch.
@@ -110,13 +212,18 @@ class PromptOrder:
 
     def state(self) -> OrderState:
         """All that is needed to go on, as plain JSON."""
+        now = self._all.state()
         state: OrderState = {
             "num_prompts": self._num_prompts,
-            "epoch": self._epoch,
-            "queue": list(self._queue),
+            "epoch": now["epoch"],
+            "queue": now["queue"],
             "history": {str(prompt): list(rates) for prompt, rates in self._history.items()},
         }
-        return state | {"left_out": sorted(self._left_out)} if self._left_out else state
+        if self._left_out:
+            state["left_out"] = sorted(self._left_out)
+        if later := self._stages[1:]:
+            state["stages"] = [stage.state() for stage in later]
+        return state
 
     def load(self, state: OrderState) -> None:
         """Go on exactly from where ``state`` was taken.
@@ -129,8 +236,9 @@ class PromptOrder:
                 f"the curriculum's state is of {state['num_prompts']} prompts, "
                 f"this run has {self._num_prompts}"
             )
-        self._epoch = state["epoch"]
-        self._queue = list(state["queue"])
+        self._all.load(state)
+        for stage, held in zip(self._stages[1:], state.get("stages", ()), strict=True):
+            stage.load(held)
         self._history = {int(prompt): list(rates) for prompt, rates in state["history"].items()}
         self._left_out = frozenset(state.get("left_out", ()))
         solved = {p for p, rates in self._history.items() if any(map(self._retires, rates))}
@@ -141,37 +249,97 @@ class PromptOrder:
         # to a threshold that they do not reach.
         return pass_rate >= self._retire_at - 1e-6
 
-    def _order_of(self, epoch: int) -> list[int]:
-        order = list(range(self._num_prompts))
-        random.Random(f"{self._seed}/{epoch}").shuffle(order)
-        return order
+
+def prompt_order(
+    cfg: Curriculum, num_prompts: int, seed: int, problems: Sequence[Problem] = (), needed: int = 1
+) -> PromptOrder:
+    """The recipe's curriculum over its training prompts.
+
+    Args:
+        cfg: what the recipe says.
+        num_prompts: training prompts.
+        seed: of the run.
+        problems: the training prompts, which stages choose from.
+        needed: prompts that a rollout holds.
+
+    Raises:
+        ConfigError: a stage names a domain or a difficulty that the prompts do not have, or is too small.
+    """
+    stages = [
+        stage_of(stage, f"curriculum.stages.{number}", f"{seed}/stage {number}", problems, needed)
+        for number, stage in enumerate(cfg.stages)
+    ]
+    return CURRICULA[cfg.type](cfg, num_prompts, seed, stages)
 
 
-def prompt_order(cfg: Curriculum, num_prompts: int, seed: int) -> PromptOrder:
-    """The recipe's curriculum over its training prompts."""
-    return CURRICULA[cfg.type](cfg, num_prompts, seed)
-
-
-def uniform(cfg: UniformCurriculum, num_prompts: int, seed: int) -> PromptOrder:
+def uniform(cfg: UniformCurriculum, num_prompts: int, seed: int, stages: Sequence[Stage] = ()) -> PromptOrder:
     """Every training prompt once per epoch, for ever.
 
     Worked number: 4 prompts, batches of 2: batches 1 and 2 hold all four, so do batches 3 and 4.
     Source: ScaleRL section 3.2 ("uniform sampling").
     """
-    return PromptOrder(num_prompts, seed, retire_at=math.inf)
+    return PromptOrder(num_prompts, seed, math.inf, stages)
 
 
-def no_positive_resampling(cfg: NoPositiveResampling, num_prompts: int, seed: int) -> PromptOrder:
+def no_positive_resampling(
+    cfg: NoPositiveResampling, num_prompts: int, seed: int, stages: Sequence[Stage] = ()
+) -> PromptOrder:
     """A prompt whose pass rate reaches the threshold never comes back in a later epoch.
 
     The pass rate is that of its latest group of completions; a later, lower one does not bring it back.
     Worked number: threshold 0.9, groups of 16: 15 correct (0.9375) retire a prompt, 14 (0.875) do not.
     Source: ScaleRL section 3.2 and A.3; J_ScaleRL (pass_rate(x) < 0.9).
     """
-    return PromptOrder(num_prompts, seed, retire_at=cfg.threshold)
+    return PromptOrder(num_prompts, seed, cfg.threshold, stages)
 
 
-CURRICULA: Mapping[str, Callable[[Any, int, int], PromptOrder]] = MappingProxyType(
+CURRICULA: Mapping[str, Callable[[Any, int, int, Sequence[Stage]], PromptOrder]] = MappingProxyType(
     {"uniform": uniform, "no_positive_resampling": no_positive_resampling}
 )
-"""``curriculum.type`` of a recipe -> (cfg, num_prompts, seed) -> PromptOrder."""
+"""``curriculum.type`` of a recipe -> (cfg, num_prompts, seed, stages) -> PromptOrder."""
+
+
+def stage_of(cfg: PromptStage, path: str, key: str, problems: Sequence[Problem], needed: int) -> Stage:
+    """A stage with the numbers of the training prompts that it chooses.
+
+    Worked number: difficulties 1, 2, 3 of domain a and 2 of b; at least 2, {a: 1, b: 1}: queues (1, 2), (3).
+
+    Raises:
+        ConfigError: it names a domain or a difficulty that the prompts do not have, or has too few of them.
+    """
+    known = sorted({problem.domain for problem in problems})
+    for domain in cfg.domains:
+        if domain not in known:
+            raise ConfigError(
+                f"{path}.domains: no training prompt is of the domain {domain!r}{nearest(domain, known)}; "
+                f"allowed: {', '.join(known)}"
+            )
+    of_domain: dict[str, list[int]] = {}
+    for number, problem in enumerate(problems):
+        if (not cfg.domains or problem.domain in cfg.domains) and _within(cfg, problem, path):
+            of_domain.setdefault(problem.domain if cfg.domains else "", []).append(number)
+    for domain in cfg.domains:
+        if domain not in of_domain:
+            raise ConfigError(f"{path}: no training prompt of the domain {domain} has such a difficulty")
+    num = sum(map(len, of_domain.values()))
+    if num < needed:
+        raise ConfigError(
+            f"{path} has {num} training prompts, but a rollout needs {needed}; widen the stage, or lower "
+            "batch.prompts_per_step"
+        )
+    domains = sorted(of_domain)
+    queues = [Queue(of_domain[domain], f"{key}/{domain}") for domain in domains]
+    return Stage(cfg.from_step, queues, [cfg.domains.get(domain, 1.0) for domain in domains])
+
+
+def _within(cfg: PromptStage, problem: Problem, path: str) -> bool:
+    low, high, difficulty = cfg.min_difficulty, cfg.max_difficulty, problem.difficulty
+    if low is None and high is None:
+        return True
+    if difficulty is None:
+        where = problem.item.place if problem.item else problem.domain
+        raise ConfigError(
+            f"{path} chooses by difficulty, but the training prompt {where} has none; write a number in "
+            "metadata.difficulty of every row, or choose by domains alone"
+        )
+    return (low is None or difficulty >= low) and (high is None or difficulty <= high)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from scalerl_lab.config.recipe import NoDifficultyFilter, PassRateBand, Recipe
+from scalerl_lab.config.curriculum import NoDifficultyFilter, PassRateBand
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.engines.sampler import TorchSampler, Work
 from scalerl_lab.rl.lengths import thinking_budgets
 from scalerl_lab.rl.rollout import decoding_of, longest_prompt, rewards

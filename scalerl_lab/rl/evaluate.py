@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scalerl_lab.config.recipe import (
-    HELDOUT,
-    BoundaryEvaluation,
-    DownstreamEvaluation,
-    NgramOverlap,
-    Recipe,
-)
+from scalerl_lab.config.evaluation import BoundaryEvaluation, DownstreamEvaluation, NgramOverlap
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.tasks import HELDOUT
 from scalerl_lab.engines.rows import Decoding, Finished
 from scalerl_lab.engines.sampler import TorchSampler, Work
 from scalerl_lab.errors import ConfigError

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import Interruption, LengthControl, LengthPenalty
+from scalerl_lab.config.rewards import Interruption, LengthControl, LengthPenalty
 
 
 def length_penalty(

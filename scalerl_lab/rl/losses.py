@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import CISPO, GSPO, Loss, PPOClip, Reinforce
+from scalerl_lab.config.objective import CISPO, GSPO, Loss, PPOClip, Reinforce
 
 LOG_RATIO_BOUND = 20.0
 """Log-ratios are clamped to +-20 before exp: e^20 = 4.9e8 is far outside every cap, and finite in float32."""

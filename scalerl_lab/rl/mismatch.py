@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.objective import (
     IcePop,
     Masked,
     MismatchWeight,

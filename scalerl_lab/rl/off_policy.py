@@ -11,7 +11,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from scalerl_lab.config.recipe import OffPolicy, Pipeline, PPOOffPolicy, Sync
+from scalerl_lab.config.sampling import OffPolicy, Pipeline, PPOOffPolicy, Sync
 
 
 class Schedule(Protocol):

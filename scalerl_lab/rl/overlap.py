@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scalerl_lab.config.recipe import DemonstrationCorpus, NgramOverlap, Recipe
+from scalerl_lab.config.evaluation import DemonstrationCorpus, NgramOverlap
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.errors import ConfigError
 from scalerl_lab.tasks import TaskSet
 

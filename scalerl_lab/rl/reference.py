@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from scalerl_lab.config.recipe import Reference
+from scalerl_lab.config.objective import Reference
 
 
 class Seen(NamedTuple):

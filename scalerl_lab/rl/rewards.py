@@ -22,13 +22,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.rewards import (
     CosineBonus,
     CosineReward,
     LengthReward,
     MaskedTruncated,
     NoLengthReward,
-    Recipe,
     Reward,
     ScoredTruncated,
     StopProperly,

@@ -118,7 +118,9 @@ class Rollout:
         self._schedule = schedule_of(recipe.off_policy)
         self._blocks = self._schedule.num_blocks(recipe.off_policy)
         self._generations = recipe.sampling.generations_per_prompt
-        self._curriculum = prompt_order(recipe.curriculum, len(tasks.train), seed)
+        self._curriculum = prompt_order(
+            recipe.curriculum, len(tasks.train), seed, tasks.train, recipe.batch.prompts_per_rollout
+        )
         self._prompts: dict[int, list[int]] = {}
         self._refilled: dict[int, Refilled] = {}
         decoding = decoding_of(recipe, tasks, recipe.sampling.temperature)
@@ -157,8 +159,9 @@ class Rollout:
             if batch not in self._prompts and not self._begin(batch):
                 break
         if step not in self._prompts:
-            needed = self._recipe.batch.prompts_per_rollout
-            return NoBatch(EndReason.NO_PROMPTS, f"the curriculum has fewer than {needed} prompts left")
+            needed, first = self._recipe.batch.prompts_per_rollout, self._step_of(step) + 1
+            detail = f"the curriculum has fewer than {needed} prompts left for step {first}"
+            return NoBatch(EndReason.NO_PROMPTS, detail)
         share_of = {batch: schedule.share(cfg, step, batch) for batch in self._prompts}
         targets = {
             batch % self._blocks: math.ceil(self._most_new_tokens(batch) * share)
@@ -184,7 +187,8 @@ class Rollout:
 
     def _begin(self, batch: int) -> bool:
         """Draw prompts for a batch and put them in flight."""
-        chosen = self._curriculum.next_prompts(self._recipe.batch.prompts_per_rollout)
+        needed = self._recipe.batch.prompts_per_rollout
+        chosen = self._curriculum.next_prompts(needed, step=self._step_of(batch))
         if chosen is None:
             return False
         self._start(batch, chosen, None, "budget")
@@ -236,7 +240,7 @@ class Rollout:
                     f"completions of differing reward; {len(chosen)} are needed",
                 )
                 return found
-            fresh = self._curriculum.next_prompts(num, tried)
+            fresh = self._curriculum.next_prompts(num, tried, self._step_of(batch))
             if fresh is None:
                 found.short = (
                     EndReason.NO_PROMPTS,

@@ -18,7 +18,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from scalerl_lab.config.recipe import Demonstrations, Optimizer, Recipe
+from scalerl_lab.config.recipe import Optimizer, Recipe
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.config.tasks import Tasks
 from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy, matrix_params
 from scalerl_lab.errors import RunFailed
@@ -52,12 +54,17 @@ def content_key(recipe: Recipe) -> str:
         "version": _CONTENT_VERSION,
         "model": recipe.model.model_dump(mode="json"),
         # What is only measured, and how that is judged, plays no part in it.
-        "tasks": recipe.tasks.model_dump(mode="json", exclude={"downstream", "sandbox", "code_reward"}),
+        "tasks": recipe.tasks.model_dump(mode="json", exclude=_only_measured(recipe.tasks)),
         "warm_start": recipe.warm_start.model_dump(mode="json"),
     }
     if files := training_files(recipe.tasks):
         content["files"] = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _only_measured(tasks: Tasks) -> dict[str, Any]:
+    names = dict.fromkeys(("downstream", "sandbox", "code_reward"), True)
+    return {"parts": {"__all__": {"tasks": names}}} if tasks.type == "mixture" else names
 
 
 def start_policy(recipe: Recipe, tasks: TaskSet, run_id: str, seed: int, cache: Path) -> Start:

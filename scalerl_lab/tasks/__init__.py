@@ -10,7 +10,7 @@ puts its answer; ``verifiers`` one function and one row a domain, over ``text_an
 runs, one pool of it a process, ended with the run; ``code`` solutions to programming problems, scored by
 their tests.
 
-To add a family: a model in ``config.recipe`` joined to its ``Tasks`` union, a class with the shape of
+To add a family: a model in ``config.tasks`` joined to its ``Tasks`` union, a class with the shape of
 ``TaskSet`` here, and one row in ``TASKS``. To add a domain of text: see ``verifiers``. A prompt's split is a
 function of the prompt alone, so that no seed, size or order can move it from one side to the other; the
 files of a recipe may say otherwise, and then must not overlap; downstream sets are measured and never
@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from scalerl_lab.config.reading import data_file
-from scalerl_lab.config.recipe import LlamaModel, Mixture, Model, PromptFiles, ReasoningGym, Tasks
+from scalerl_lab.config.start import LlamaModel, Model
+from scalerl_lab.config.tasks import Mixture, PromptFiles, ReasoningGym, Tasks
 from scalerl_lab.tasks.chain_arithmetic import ChainArithmeticTasks
 from scalerl_lab.tasks.mixture import MixtureTasks
 from scalerl_lab.tasks.problem import Demonstration, Problem, TaskSet, Verdict

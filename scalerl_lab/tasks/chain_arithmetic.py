@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scalerl_lab.config.recipe import ChainArithmetic, ChainSet, Demonstrations
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.config.tasks import ChainArithmetic, ChainSet
 from scalerl_lab.errors import ConfigError
 from scalerl_lab.tasks.problem import Demonstration, Problem, Verdict
 from scalerl_lab.tasks.tokenizer import Tokenizer
@@ -193,7 +194,11 @@ class ChainArithmeticTasks:
             for n in np.flatnonzero(side_N == heldout):
                 prompt = tuple(prompt_NL[n, : steps_N[n] + 2].tolist())
                 if prompt not in found and prompt not in passed_over and len(found) < num:
-                    found[prompt] = Problem(prompt, (self._answer(start_N[n], move_NK[n, : steps_N[n]]),))
+                    found[prompt] = Problem(
+                        prompt,
+                        (self._answer(start_N[n], move_NK[n, : steps_N[n]]),),
+                        difficulty=float(steps_N[n]),
+                    )
             fruitless = fruitless + 1 if len(found) == before else 0
         if len(found) < num:
             raise ConfigError(

@@ -11,7 +11,7 @@ tests        list of objects      code; {"stdin": TEXT, "expected": TEXT}, or
                                   {"function": NAME, "arguments": [...], "expected": VALUE}
 response     text                 none; a written response, for a supervised warm start
 metadata     object               none; kept as it is (logic: source_dataset names the scorer; stem:
-                                  rel_tolerance)
+                                  rel_tolerance; all: difficulty, a number, for stages of a curriculum)
 """
 
 from __future__ import annotations
@@ -45,3 +45,9 @@ class Item:
         """The prompt with its choices, as it is put into the template."""
         listed = [f"{letter}) {choice}" for letter, choice in zip(LETTERS, self.choices, strict=False)]
         return "\n".join([self.prompt, *listed])
+
+    @property
+    def difficulty(self) -> float | None:
+        """The number in ``metadata.difficulty``; generators put other things there, which are none."""
+        value = self.metadata.get("difficulty")
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

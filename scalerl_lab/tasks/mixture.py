@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scalerl_lab.config.recipe import Demonstrations
-from scalerl_lab.errors import ConfigError, DataError
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.errors import DataError
+from scalerl_lab.tasks.data_files import refuse_overlap
 from scalerl_lab.tasks.problem import Demonstration, Problem, TaskSet, Verdict
 from scalerl_lab.tasks.sandbox import Isolation
 from scalerl_lab.tasks.text_tasks import in_shares
@@ -22,8 +23,8 @@ class MixtureTasks:
         weights: one a part.
 
     Raises:
-        DataError: a prompt of one part's training set is measured in another part.
-        ConfigError: two parts have a downstream set of one name.
+        DataError: two parts share a prompt as the model reads it; or a row of text, whatever the templates
+            make of it, stands in two of training, held-out and downstream sets.
     """
 
     def __init__(self, parts: Sequence[TaskSet], weights: Sequence[float], tokenizer: Vocabulary) -> None:
@@ -34,8 +35,6 @@ class MixtureTasks:
         self.heldout = tuple(in_shares([part.heldout for part in parts], weights))
         self.downstream: dict[str, tuple[Problem, ...]] = {}
         for part in parts:
-            if twice := self.downstream.keys() & part.downstream.keys():
-                raise ConfigError(f"tasks.parts: two downstream sets are called {', '.join(sorted(twice))}")
             self.downstream |= part.downstream
         self._part_of: dict[tuple[int, ...], int] = {}
         for number, part in enumerate(parts):
@@ -45,6 +44,15 @@ class MixtureTasks:
                         f"tasks.parts: parts {self._part_of[problem.prompt] + 1} and {number + 1} share "
                         f"the prompt {_shown(problem, tokenizer)!r}; take it out of one"
                     )
+        self._refuse_overlap()
+
+    def _refuse_overlap(self) -> None:
+        whole = {
+            "train": [problem for part in self._parts for problem in part.train],
+            "heldout": [problem for part in self._parts for problem in part.heldout],
+            **{f"downstream.{name}": problems for name, problems in self.downstream.items()},
+        }
+        refuse_overlap({name: [p.item for p in problems if p.item] for name, problems in whole.items()})
 
     @property
     def isolation(self) -> Isolation | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from scalerl_lab.config.recipe import Demonstrations
+from scalerl_lab.config.start import Demonstrations
 from scalerl_lab.tasks.item import Item
 from scalerl_lab.tasks.sandbox import Isolation
 from scalerl_lab.tasks.tokenizer import Vocabulary
@@ -23,6 +23,8 @@ class Problem:
     """Whose curve it belongs to."""
     item: Item | None = None
     """The row of text behind it, where the family verifies text."""
+    difficulty: float | None = None
+    """What a curriculum may choose by; larger is harder. None where the family or the row does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from scalerl_lab.config.problems import nearest
 from scalerl_lab.config.reading import data_file
-from scalerl_lab.config.recipe import Demonstrations, PromptFiles, ReasoningGym
 from scalerl_lab.config.sandbox import CodeReward, Sandbox
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.config.tasks import GymOptions, PromptFiles, ReasoningGym
 from scalerl_lab.errors import ConfigError, DataError, NotFound, NotSupported
 from scalerl_lab.tasks.answers import WRITTEN
 from scalerl_lab.tasks.data_files import normalised, read_items, refuse_overlap
@@ -130,6 +131,7 @@ class TextTasks:
                 self.tokenizer.encode(self._config.template.replace("{prompt}", item.text)),
                 domain=item.domain,
                 item=item,
+                difficulty=item.difficulty,
             )
             for item in items
         )
@@ -263,18 +265,41 @@ def reasoning_gym_tasks(config: ReasoningGym, tokenizer: Vocabulary) -> TextTask
         ConfigError: a generator does not exist, refuses its options, or has too few distinct puzzles.
     """
     require_package("reasoning_gym", "tasks.type=reasoning_gym")
-    require_generators(tuple(config.generators), generators())
-    for name in config.generators:
+    train, heldout = _puzzles(
+        "tasks.generators", config.generators, (config.seed,), (config.num_train, config.num_heldout), set()
+    )
+    taken = {normalised(item.text) for item in heldout}
+    downstream: dict[str, list[Item]] = {}
+    # In order of name, so that their order in the recipe is nothing.
+    for name, chosen in sorted(config.downstream.items()):
+        path, wanted = f"tasks.downstream.{name}.generators", (0, chosen.num_prompts)
+        seed = (chosen.seed, config.seed, 3)
+        _, downstream[name] = _puzzles(path, chosen.generators, seed, wanted, taken)
+        taken |= {normalised(item.text) for item in downstream[name]}
+    return TextTasks(config, tokenizer, train, heldout, downstream)
+
+
+def _puzzles(
+    path: str,
+    chosen: Mapping[str, GymOptions],
+    seed: tuple[int, ...],
+    wanted: tuple[int, int],
+    taken: Collection[str],
+) -> tuple[list[Item], list[Item]]:
+    """Training and held-out puzzles of some generators, in equal shares."""
+    require_generators(tuple(chosen), generators())
+    for name in chosen:
         if why := EXCLUDED.get(name):
-            raise NotSupported(f"tasks.generators: {name} is excluded: {why} (lab tasks audit {name})")
+            raise NotSupported(f"{path}: {name} is excluded: {why} (lab tasks audit {name})")
+    share = len(chosen)
     sides: list[list[list[Item]]] = [[], []]
-    share = len(config.generators)
-    for name in config.generators:
-        train, heldout = _drawn(config, name, -(-config.num_train // share), -(-config.num_heldout // share))
-        sides[0].append(train)
-        sides[1].append(heldout)
+    for name, options in chosen.items():
+        num_train, num_heldout = (-(-num // share) for num in wanted)
+        drawn = _drawn(f"{path}.{name}", name, options, seed, (num_train, num_heldout), taken)
+        for side, items in zip(sides, drawn, strict=True):
+            side.append(items)
     train, heldout = (in_shares(groups, [1.0] * share) for groups in sides)
-    return TextTasks(config, tokenizer, train[: config.num_train], heldout[: config.num_heldout], {})
+    return train[: wanted[0]], heldout[: wanted[1]]
 
 
 def require_generators(names: Sequence[str], known: Sequence[str]) -> None:
@@ -291,31 +316,34 @@ def require_generators(names: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _drawn(
-    config: ReasoningGym, name: str, num_train: int, num_heldout: int
+    path: str,
+    name: str,
+    options: GymOptions,
+    seed: tuple[int, ...],
+    wanted: tuple[int, int],
+    taken: Collection[str],
 ) -> tuple[list[Item], list[Item]]:
     """Distinct puzzles of one generator; the side of each is a hash of its prompt alone."""
     found: tuple[dict[str, Item], dict[str, Item]] = ({}, {})
-    wanted = (num_train, num_heldout)
+    num_train, num_heldout = wanted
     smallest = max(2 * num_train, 2 * _HELDOUT_SHARE * num_heldout)
     for attempt in range(6):
         size = smallest << attempt
-        seed = int(np.random.default_rng([config.seed, attempt]).integers(1 << 31))
-        call = Call("gym_draw", (name, size, seed, config.generators[name]), 30.0 + _GYM_DRAW_S * size)
+        drawn_by = int(np.random.default_rng([*seed, attempt]).integers(1 << 31))
+        call = Call("gym_draw", (name, size, drawn_by, options), 30.0 + _GYM_DRAW_S * size)
         (reply,) = shared().run([call])
         if reply.error:
-            raise ConfigError(
-                f"tasks.generators.{name} with {config.generators[name]} cannot be drawn: {reply.error}"
-            )
+            raise ConfigError(f"{path} with {options} cannot be drawn: {reply.error}")
         before = sum(map(len, found))
         for place, row in enumerate(reply.value):
             key = normalised(row["question"])
             digest = hashlib.sha256(key.encode()).digest()
             side = int(int.from_bytes(digest[:8], "big") % _HELDOUT_SHARE == 0)
-            if len(found[side]) < wanted[side]:
+            if len(found[side]) < wanted[side] and key not in taken:
                 metadata = {**row["metadata"], "source_dataset": name}
                 item = Item(
-                    f"{name}/{seed}/{place}", "logic", row["question"], str(row["answer"]),
-                    metadata=metadata, place=f"{name}, puzzle {place} of seed {seed}",
+                    f"{name}/{drawn_by}/{place}", "logic", row["question"], str(row["answer"]),
+                    metadata=metadata, place=f"{name}, puzzle {place} of seed {drawn_by}",
                 )  # fmt: skip
                 found[side].setdefault(key, item)
         if all(len(items) == num for items, num in zip(found, wanted, strict=True)):
@@ -323,6 +351,6 @@ def _drawn(
         if sum(map(len, found)) == before:
             break
     raise ConfigError(
-        f"tasks.generators.{name} gives only {len(found[0])} of {num_train} training and {len(found[1])} of "
+        f"{path} gives only {len(found[0])} of {num_train} training and {len(found[1])} of "
         f"{num_heldout} held-out puzzles that differ; ask for fewer, or widen its options"
     )

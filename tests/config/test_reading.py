@@ -10,6 +10,7 @@ import pytest
 
 from scalerl_lab.config import reading
 from scalerl_lab.config.document import read_document
+from scalerl_lab.config.objective import CISPO, GSPO
 from scalerl_lab.config.reading import (
     available,
     read_profile,
@@ -18,7 +19,6 @@ from scalerl_lab.config.reading import (
     recipe_document,
     shipped,
 )
-from scalerl_lab.config.recipe import CISPO, GSPO
 from scalerl_lab.errors import ConfigError, LabError, NotFound
 
 SWEEP = "recipe: r\nquestion: {type: axis, path: model.layers, values: [1]}\nbudget: {run_gpu_hours: 2e3}\n"

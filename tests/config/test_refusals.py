@@ -16,6 +16,11 @@ SAMPLING = {"generations_per_prompt": 4, "max_response_tokens": 10}
 ZERO_ONE = {"correct": 1.0, "wrong": 0.0}
 PENALTY = {"type": "penalty", "window_fraction": 0.5}
 
+
+def stages(*chosen: dict[str, Any]) -> dict[str, Any]:
+    return {"curriculum": {"type": "uniform", "stages": list(chosen)}}
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"refill": {"max_generated": 5}}, "zero_variance=drop replaces no prompt: a no-op"),
     ({"filter_on": "shaped"}, "no length term shapes the reward"),
@@ -82,6 +87,35 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         },
         "greater than 0",
     ),
+    (stages({"from_step": 0}), "stages.0 is a no-op: its prompts are those that come without it"),
+    (
+        stages({"from_step": 5, "max_difficulty": 3}, {"from_step": 5}),
+        r"stages.1.from_step \(5\) must come after that of the stage before it \(5\)",
+    ),
+    (
+        stages({"from_step": 5, "max_difficulty": 3}, {"from_step": 8, "max_difficulty": 3}),
+        "stages.1 is a no-op: its prompts are those of the stage before it",
+    ),
+    (
+        stages({"from_step": 5, "min_difficulty": 4, "max_difficulty": 3}),
+        r"max_difficulty \(3\) must be at least min_difficulty \(4\)",
+    ),
+    (
+        stages({"from_step": 5, "min_difficulty": 7}),
+        "stages.0 has no prompt: chains have 1 to 6 steps",
+    ),
+    (
+        stages({"from_step": 5, "min_difficulty": 1, "max_difficulty": 6}),
+        "these bounds leave none out: a no-op",
+    ),
+    (stages({"from_step": 5, "domains": {"chain_arithmetic": 1}}), "has one domain; leave it out"),
+    (
+        {
+            "tasks": {"type": "reasoning_gym", "generators": {"spell_backward": {}}},
+            **stages({"from_step": 5, "max_difficulty": 3}),
+        },
+        "no difficulty to choose by",
+    ),
     (
         {
             "length_reward": {
@@ -113,6 +147,7 @@ ALLOWED: list[dict[str, Any]] = [
     # An interrupted completion may still be cut within its answer, so filtering it can bite.
     {"truncated": {"type": "mask"}},
     {"early_truncation": {"type": "repetition", "consecutive_tokens": 9}},
+    stages({"from_step": 0, "max_difficulty": 3}, {"from_step": 5}),
 ]
 
 

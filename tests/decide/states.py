@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from scalerl_lab.config.evaluation import Evaluation
 from scalerl_lab.config.profile import FlopsMeter
-from scalerl_lab.config.recipe import ChainArithmetic, Evaluation, LlamaModel, Recipe
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.config.sweep import Arm, Budget, LeaveOneOut, Rule, Sweep
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.decide import Prospects, decide
 from scalerl_lab.fit import ArmDraws, FittedCurve, PooledCeiling, fit_curve, interval_of
 from scalerl_lab.fit.posterior import Draws

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import LlamaModel, Optimizer
+from scalerl_lab.config.recipe import Optimizer
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy
 

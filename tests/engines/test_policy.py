@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import CheckpointModel, Engine, LlamaModel
+from scalerl_lab.config.recipe import Engine
+from scalerl_lab.config.start import CheckpointModel, LlamaModel
 from scalerl_lab.engines import require_supported
 from scalerl_lab.engines.policy import build_policy, head_logprobs, matrix_params
 from scalerl_lab.errors import NotSupported

@@ -8,7 +8,8 @@ import math
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import LlamaModel, Optimizer, Precision
+from scalerl_lab.config.recipe import Optimizer, Precision
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.engines.rows import Decoding, Finished

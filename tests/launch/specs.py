@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from scalerl_lab.config.evaluation import Evaluation
 from scalerl_lab.config.profile import FlopsMeter
-from scalerl_lab.config.recipe import ChainArithmetic, Evaluation, LlamaModel, Recipe
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.start import LlamaModel
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.records import RunSpec
 
 RECIPE = Recipe(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from scalerl_lab.config.curriculum import UniformCurriculum
 from scalerl_lab.config.profile import FlopsMeter, Profile
-from scalerl_lab.config.recipe import UniformCurriculum
 from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.launch.analysis import Plot
 from scalerl_lab.launch.driver import Driver, slots

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from scalerl_lab.config.evaluation import Evaluation
 from scalerl_lab.config.profile import FlopsMeter
-from scalerl_lab.config.recipe import (
-    Batch,
-    ChainArithmetic,
-    Demonstrations,
-    Evaluation,
-    Interruption,
-    LlamaModel,
-    Optimizer,
-    Recipe,
-    Resources,
-    Sampling,
-)
+from scalerl_lab.config.recipe import Optimizer, Recipe, Resources
+from scalerl_lab.config.rewards import Interruption
+from scalerl_lab.config.sampling import Batch, Sampling
+from scalerl_lab.config.start import Demonstrations, LlamaModel
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.errors import ResourceError
 from scalerl_lab.launch.inline import InlineLauncher
 from scalerl_lab.launch.launcher import Launcher, TrialOver, TrialRequest

@@ -7,9 +7,11 @@ from typing import Any
 
 from scalerl_lab.config.overrides import override
 from scalerl_lab.config.profile import FlopsMeter, Profile
-from scalerl_lab.config.recipe import ChainArithmetic, LlamaModel, Recipe
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.schema import validate
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.errors import NotFound
 from scalerl_lab.plan import SweepPlan, expand
 

@@ -108,7 +108,7 @@ def test_what_is_neutral_is_what_a_recipe_says_by_default() -> None:
         )
     ]
     for path, neutral in identity.NEUTRAL.items():
-        found = [value for recipe in said for value in values_at(recipe, path.split("."))]
+        found = [value for recipe in said for value in values_at(recipe, path.split(" of ")[0].split("."))]
         assert found, path
         assert all(value == neutral for value in found), path
     kept = set(identity.without_neutral(said[0])) | set(identity.without_neutral(said[0])["loss"])

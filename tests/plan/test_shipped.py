@@ -31,6 +31,7 @@ SWEEPS = (
     "math_code",
     "off_policy",
     "recipes_16k",
+    "schedules",
 )
 
 

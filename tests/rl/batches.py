@@ -11,8 +11,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from scalerl_lab.config import recipe, stages
-from scalerl_lab.config.recipe import Aggregation, Loss, Recipe
+from scalerl_lab.config import curriculum, objective, rewards, sampling, stages
+from scalerl_lab.config.objective import Aggregation, Loss
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.strict import Strict
 from scalerl_lab.rl.advantages import ADVANTAGES
 from scalerl_lab.rl.aggregation import AGGREGATIONS, weights
@@ -35,15 +36,17 @@ def choices(union: Any) -> dict[str, type[Strict]]:
     return {model.model_fields["type"].default: model for model in get_args(get_args(union)[0])}
 
 
-LOSS_CHOICES = choices(recipe.Loss)
-AGGREGATION_CHOICES = choices(recipe.Aggregation)
-ADVANTAGE_CHOICES = choices(recipe.Advantage)
-LENGTH_CHOICES = choices(recipe.LengthControl)
-CURRICULUM_CHOICES = choices(recipe.Curriculum)
-OFF_POLICY_CHOICES = choices(recipe.OffPolicy)
-MISMATCH_CHOICES = choices(recipe.MismatchWeight)
-KL_CHOICES = get_args(recipe.KLLoss.model_fields["estimator"].annotation)
-TRIGGER_CHOICES = tuple(n for n in recipe.Reference.model_fields if n not in ("new_share", "reset_optimizer"))
+LOSS_CHOICES = choices(objective.Loss)
+AGGREGATION_CHOICES = choices(objective.Aggregation)
+ADVANTAGE_CHOICES = choices(objective.Advantage)
+LENGTH_CHOICES = choices(rewards.LengthControl)
+CURRICULUM_CHOICES = choices(curriculum.Curriculum)
+OFF_POLICY_CHOICES = choices(sampling.OffPolicy)
+MISMATCH_CHOICES = choices(objective.MismatchWeight)
+KL_CHOICES = get_args(objective.KLLoss.model_fields["estimator"].annotation)
+TRIGGER_CHOICES = tuple(
+    n for n in objective.Reference.model_fields if n not in ("new_share", "reset_optimizer")
+)
 FILTER_CHOICES = get_args(Recipe.model_fields["zero_variance"].annotation)
 
 TABLES = {
@@ -54,11 +57,11 @@ TABLES = {
     "curriculum": (CURRICULA, CURRICULUM_CHOICES),
     "off_policy": (SCHEDULES, OFF_POLICY_CHOICES),
     "zero_variance": (FILTERS, FILTER_CHOICES),
-    "length_reward": (LENGTH_REWARDS, choices(recipe.LengthReward)),
-    "truncated": (TRUNCATIONS, choices(recipe.TruncatedCompletions)),
-    "difficulty_filter": (DIFFICULTY_FILTERS, choices(recipe.DifficultyFilter)),
+    "length_reward": (LENGTH_REWARDS, choices(rewards.LengthReward)),
+    "truncated": (TRUNCATIONS, choices(rewards.TruncatedCompletions)),
+    "difficulty_filter": (DIFFICULTY_FILTERS, choices(curriculum.DifficultyFilter)),
     "when": (WHENS, choices(stages.When)),
-    "anchor": (ANCHORS, get_args(recipe.Anchor)),
+    "anchor": (ANCHORS, get_args(objective.Anchor)),
     "mismatch_weight": (MISMATCH_WEIGHTS, MISMATCH_CHOICES),
     "kl.estimator": (KL_ESTIMATORS, KL_CHOICES),
     "reference": (RESET_TRIGGERS, TRIGGER_CHOICES),

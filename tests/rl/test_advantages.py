@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.objective import (
     BatchAdvantage,
     BatchRawAdvantage,
     CentredAdvantage,

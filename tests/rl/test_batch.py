@@ -11,20 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scalerl_lab.config.recipe import (
-    Batch,
-    BatchAdvantage,
-    CentredAdvantage,
-    ChainArithmetic,
-    Evaluation,
-    LengthPenalty,
-    LlamaModel,
-    PromptAggregation,
-    Recipe,
-    Reinforce,
-    Sampling,
-    Truncation,
-)
+from scalerl_lab.config.evaluation import Evaluation
+from scalerl_lab.config.objective import BatchAdvantage, CentredAdvantage, PromptAggregation, Reinforce
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.rewards import LengthPenalty, Truncation
+from scalerl_lab.config.sampling import Batch, Sampling
+from scalerl_lab.config.start import LlamaModel
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.rl.aggregation import weights
 from scalerl_lab.rl.batch import Completions, TrainBatch, assemble, split
 from scalerl_lab.rl.losses import token_loss

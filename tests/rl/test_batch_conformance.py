@@ -21,6 +21,7 @@ from scalerl_lab.rl.losses import LOSSES, token_loss
 from scalerl_lab.rl.mismatch import MISMATCH_WEIGHTS, mismatch_weights
 from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of
 from scalerl_lab.rl.rewards import after_truncation, counted, holds, with_length_reward, with_loss
+from scalerl_lab.tasks import Problem
 from tests.rl.batches import LOSS_CHOICES, TABLES, floats, random_rows
 
 ROWS = [(choice, name) for choice, (table, _) in TABLES.items() for name in table]
@@ -104,10 +105,11 @@ def probe_when(cfg: Any) -> Any:
 
 
 def probe_curriculum(cfg: Any) -> Any:
-    order = prompt_order(cfg, 101, seed=0)
+    problems = [Problem((prompt,), difficulty=prompt) for prompt in range(101)]
+    order = prompt_order(cfg, 101, 0, problems)
     for prompt in range(101):
         order.record(prompt, prompt / 100)
-    return [order.next_prompts(5) for _ in range(30)]
+    return [order.next_prompts(5, step=step) for step in range(30)]
 
 
 def probe_off_policy(cfg: Any) -> Any:
@@ -149,6 +151,8 @@ def changed(cfg: Strict, field: str) -> Strict:
         candidates = [{"type": "between", "until_step": 50}]
     elif isinstance(value, bool):
         candidates = [not value]
+    elif isinstance(value, tuple):
+        candidates = [[{"from_step": 5, "max_difficulty": 50}]]
     else:
         # 0.5 comes first, so that a whole number (all defaults are even) stays one.
         candidates = [value * 0.5, value * 0.9, value * 1.1, value + 0.5]

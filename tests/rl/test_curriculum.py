@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalerl_lab.config.recipe import NoPositiveResampling, UniformCurriculum
-from scalerl_lab.errors import CheckpointError
+from scalerl_lab.config.curriculum import NoPositiveResampling, PromptStage, UniformCurriculum
+from scalerl_lab.errors import CheckpointError, ConfigError
 from scalerl_lab.rl import curriculum
-from scalerl_lab.rl.curriculum import CURRICULA, PromptOrder, prompt_order
+from scalerl_lab.rl.curriculum import CURRICULA, PromptOrder, Queue, Stage, prompt_order
+from scalerl_lab.tasks import Problem
 from tests.rl.batches import CURRICULUM_CHOICES
 
 
@@ -204,3 +205,127 @@ def test_the_curriculum_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- stages
+
+PROBLEMS = [Problem((n,), domain="math" if n < 8 else "code", difficulty=n % 4) for n in range(12)]
+"""Of math 0 to 7, of code 8 to 11; both have all difficulties from 0 to 3."""
+
+
+def staged(*stages: dict[str, object], needed: int = 1, retire: bool = False) -> PromptOrder:
+    chosen = tuple(PromptStage.model_validate(stage) for stage in stages)
+    cfg = NoPositiveResampling(stages=chosen) if retire else UniformCurriculum(stages=chosen)
+    return prompt_order(cfg, len(PROBLEMS), 0, PROBLEMS, needed)
+
+
+def drawn(order: PromptOrder, num: int, step: int) -> list[int]:
+    batch = order.next_prompts(num, step=step)
+    assert batch is not None
+    return batch
+
+
+def test_a_stage_begins_at_its_step_and_ends_at_the_next() -> None:
+    order = staged({"from_step": 2, "min_difficulty": 3}, {"from_step": 4})
+    assert sorted(drawn(order, 12, 1)) == list(range(12))
+    assert [sorted(drawn(order, 3, step)) for step in (2, 3)] == [[3, 7, 11]] * 2
+    assert sorted(drawn(order, 12, 4)) == list(range(12))
+
+
+def test_bounds_of_difficulty_hold_prompts_at_both_ends() -> None:
+    order = staged({"from_step": 0, "min_difficulty": 1, "max_difficulty": 2, "domains": {"code": 1}})
+    assert sorted(drawn(order, 2, 0)) == [9, 10]
+    assert order.next_prompts(3) is None
+
+
+def test_batches_have_the_shares_of_the_domains() -> None:
+    """2 to 1: of 12 prompts 8 are of math and 4 of code, of the first 3 two and one; code comes twice."""
+    order = staged({"from_step": 0, "domains": {"code": 0.2, "math": 0.4}})
+    first = [drawn(order, 3, 0) for _ in range(8)]
+    assert [sum(prompt < 8 for prompt in batch) for batch in first] == [2] * 8
+    used = [prompt for batch in first for prompt in batch]
+    assert sorted(used) == sorted([*range(12)] * 2)
+    order = staged({"from_step": 0, "domains": {"code": 3, "math": 1}})
+    used = [prompt for _ in range(8) for prompt in drawn(order, 4, 0)]
+    assert [used.count(prompt) for prompt in range(12)] == [1] * 8 + [6] * 4
+
+
+def test_the_order_of_queues_by_hand() -> None:
+    """Weights 2 and 1: quotients 2, 1; 2/3, 1; 2/3, 1/3; 2/5, 1/3; 2/7, 1/3; 2/7, 1/5."""
+    stage = Stage(0, [Queue(range(10), "a"), Queue(range(10, 20), "b")], (2.0, 1.0))
+    batch = stage.take(6, (), set())
+    assert batch is not None
+    assert [prompt < 10 for prompt in batch] == [True, False, True, True, False, True]
+
+
+def test_a_domain_that_is_used_up_gives_its_place_to_the_others() -> None:
+    order = staged({"from_step": 0, "domains": {"code": 1, "math": 1}}, retire=True)
+    for prompt in (8, 9, 10):
+        order.record(prompt, 1.0)
+    batch = drawn(order, 9, 0)
+    assert sorted(batch) == [*range(8), 11]
+    assert order.next_prompts(10) is None
+    assert sorted(order.next_prompts(2, without={*range(7)}) or []) == [7, 11]
+
+
+def test_what_is_retired_in_one_stage_stays_retired_in_the_next() -> None:
+    order = staged({"from_step": 0, "max_difficulty": 0}, {"from_step": 1}, retire=True)
+    assert sorted(drawn(order, 3, 0)) == [0, 4, 8]
+    order.record(4, 0.95)
+    assert sorted(drawn(order, 11, 1)) == [0, 1, 2, 3, *range(5, 12)]
+
+
+def test_a_batch_of_an_earlier_stage_may_ask_for_more_in_a_pipeline() -> None:
+    order, same = (staged({"from_step": 1, "min_difficulty": 3}) for _ in range(2))
+    early = drawn(order, 4, 0)
+    assert len(set(drawn(order, 2, 1)) & {3, 7, 11}) == 2
+    more = order.next_prompts(2, early, step=0)
+    assert (early, more) == (drawn(same, 4, 0), same.next_prompts(2, early, step=0))
+
+
+@given(steps=steps_of_a_run, after=steps_of_a_run)
+def test_a_resumed_run_goes_on_exactly_within_its_stages(
+    steps: list[tuple[int, list[float]]], after: list[tuple[int, list[float]]]
+) -> None:
+    stages = ({"from_step": 0, "max_difficulty": 2}, {"from_step": 6, "domains": {"code": 1, "math": 3}})
+
+    def play_on(order: PromptOrder, moves: list[tuple[int, list[float]]], first: int) -> list[object]:
+        seen: list[object] = []
+        for step, (num, rates) in enumerate(moves, first):
+            batch = order.next_prompts(num, step=step)
+            seen.append(batch)
+            for prompt, rate in zip(batch or [], rates, strict=False):
+                order.record(prompt, rate)
+        return seen
+
+    undisturbed = staged(*stages, retire=True)
+    play_on(undisturbed, steps, 0)
+    resumed = staged(*stages, retire=True)
+    resumed.load(json.loads(json.dumps(undisturbed.state())))
+    assert play_on(resumed, after, len(steps)) == play_on(undisturbed, after, len(steps))
+    assert resumed.state() == undisturbed.state()
+
+
+@pytest.mark.parametrize(
+    ("stage", "needed", "says"),
+    [
+        ({"domains": {"maths": 1}}, 1, "of the domain 'maths'; did you mean 'math'.; allowed: code, math"),
+        ({"min_difficulty": 2.5, "max_difficulty": 2.6}, 1, "has 0 training prompts, but a rollout needs 1"),
+        ({"min_difficulty": 3}, 4, r"stages.0 has 3 training prompts, but a rollout needs 4"),
+        (
+            {"min_difficulty": 4, "domains": {"code": 1}}, 1,
+            "no training prompt of the domain code has such a difficulty",
+        ),
+    ],
+)  # fmt: skip
+def test_stages_that_the_prompts_cannot_fill_are_refused(
+    stage: dict[str, object], needed: int, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        staged({"from_step": 0, **stage}, needed=needed)
+
+
+def test_prompts_without_a_difficulty_are_named() -> None:
+    cfg = UniformCurriculum(stages=(PromptStage(from_step=0, max_difficulty=1.0),))
+    with pytest.raises(ConfigError, match=r"the training prompt logic has none; write a number in metadata"):
+        prompt_order(cfg, 1, 0, [Problem((1,), domain="logic")])

@@ -23,6 +23,7 @@ SAMPLING = {"generations_per_prompt": 4, "max_response_tokens": 10}
 LONG = SAMPLING | {"max_response_tokens_changes": [{"from_step": 3, "value": 12}]}
 WARM = SAMPLING | {"temperature_changes": [{"from_step": 3, "value": 1.3}, {"from_step": 5, "value": 0.9}]}
 CYCLE = {"type": "cycle", "on_steps": 2, "off_steps": 1}
+EASY_FIRST = [{"from_step": 0, "max_difficulty": 4}, {"from_step": 5, "min_difficulty": 4}]
 K3 = {"off_policy": {"type": "ppo_off_policy", "k": 3}}
 
 AXES: dict[str, dict[str, Any]] = {
@@ -42,6 +43,13 @@ AXES: dict[str, dict[str, Any]] = {
     "temperature by step": {"sampling": WARM},
     "temperature by step, k": {"sampling": WARM, **K3},
     "length by step": {"sampling": LONG},
+    "easy first": {"curriculum": {"type": "no_positive_resampling", "stages": EASY_FIRST}},
+    "easy first, refill of k": {
+        "curriculum": {"type": "uniform", "stages": EASY_FIRST},
+        "zero_variance": "refill",
+        "refill": {"when_short": "train"},
+        **K3,
+    },
     "repetition": {
         "early_truncation": {"type": "repetition", "consecutive_tokens": 2, "above_probability": 0.4}
     },

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scalerl_lab.config.recipe import PassRateBand
+from scalerl_lab.config.curriculum import PassRateBand
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.records import LedgerKind
 from scalerl_lab.rl.checkpoint_index import newest_whole

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.objective import (
     CISPO,
     GSPO,
     CentredAdvantage,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import Interruption, LengthPenalty, Truncation
+from scalerl_lab.config.rewards import Interruption, LengthPenalty, Truncation
 from scalerl_lab.rl.lengths import interruption_phrase, length_penalty, thinking_budgets
 from tests.rl.batches import floats
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from scalerl_lab.config.profile import FlopsMeter, WallMeter
-from scalerl_lab.config.recipe import LlamaModel
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.engines.policy import build_policy, matrix_params
 from scalerl_lab.rl.meter import Clock, ModelShape, Pace, gpu_hours
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.objective import (
     IcePop,
     Masked,
     MismatchWeight,

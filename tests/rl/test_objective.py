@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scalerl_lab.config.recipe import Recipe, Reinforce
+from scalerl_lab.config.objective import Reinforce
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.rl.batch import Completions, Frozen, TrainBatch, assemble, mini_batches, split
 from scalerl_lab.rl.update import objective
 from tests.rl.batches import TABLES

@@ -227,7 +227,7 @@ def test_group_and_batch_deviations_are_the_peers() -> None:
     """TRL's ``nanstd``, which its advantages divide by, is the unbiased one, as in our rows of that name."""
     from trl.trainer.utils import nanstd
 
-    from scalerl_lab.config.recipe import BatchRawAdvantage, GroupStdAdvantage
+    from scalerl_lab.config.objective import BatchRawAdvantage, GroupStdAdvantage
     from scalerl_lab.rl.advantages import advantages
 
     reward_B = torch.randn(12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

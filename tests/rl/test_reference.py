@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import LlamaModel, Optimizer, Reference
+from scalerl_lab.config.objective import Reference
+from scalerl_lab.config.recipe import Optimizer
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.rl.reference import RESET_TRIGGERS, ResetState, Seen

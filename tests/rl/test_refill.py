@@ -133,7 +133,7 @@ def test_the_bound_on_generation_is_kept_and_named(
 def test_a_short_batch_is_trained_on_where_the_recipe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = refilling(refill={"max_generated": 2, "when_short": "train"})
     rollout, tasks = started(recipe)
-    first = set(rollout._curriculum._queue[:3])
+    first = set(rollout._curriculum._all._queue[:3])
     Graded(monkeypatch, tasks, lambda number: number in first)
     verified = rollout.next_batch(0)
     assert isinstance(verified, Verified)

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalerl_lab.config.recipe import CosineBonus, CosineReward, Recipe, Reward, StopProperly
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.rewards import CosineBonus, CosineReward, Reward, StopProperly
 from scalerl_lab.config.stages import Always, Between, Cycle
 from scalerl_lab.rl.batch import Completions, TrainBatch, assemble, mini_batches
 from scalerl_lab.rl.filters import judge

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scalerl_lab.config.recipe import OffPolicy, Pipeline, PPOOffPolicy, Sync
+from scalerl_lab.config.sampling import OffPolicy, Pipeline, PPOOffPolicy, Sync
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.records import EndReason
 from scalerl_lab.rl.off_policy import SCHEDULES, schedule_of

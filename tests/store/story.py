@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scalerl_lab.config.evaluation import Evaluation
+from scalerl_lab.config.objective import PPOClip, TokenAggregation
 from scalerl_lab.config.profile import FlopsMeter, Profile
-from scalerl_lab.config.recipe import (
-    ChainArithmetic,
-    Evaluation,
-    LlamaModel,
-    PPOClip,
-    Recipe,
-    TokenAggregation,
-)
+from scalerl_lab.config.recipe import Recipe
+from scalerl_lab.config.start import LlamaModel
 from scalerl_lab.config.sweep import Sweep
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
     Action,

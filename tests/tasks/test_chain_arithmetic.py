@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalerl_lab.config.recipe import ChainArithmetic, Demonstrations, Recipe
+from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.schema import types_of
+from scalerl_lab.config.start import Demonstrations
+from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.errors import ConfigError
 from scalerl_lab.tasks import TASKS, Problem
 from scalerl_lab.tasks.chain_arithmetic import ChainArithmeticTasks, is_heldout

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from scalerl_lab.config.recipe import Mixture, PromptFiles
 from scalerl_lab.config.sandbox import CodeReward, Sandbox, SandboxLimits
+from scalerl_lab.config.tasks import Mixture, PromptFiles
 from scalerl_lab.errors import DataError, ResourceError
 from scalerl_lab.tasks import build_tasks, close_shared_pools, verifiers
 from scalerl_lab.tasks.code import likely_code

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from scalerl_lab.config.reading import read_recipe
-from scalerl_lab.config.recipe import (
+from scalerl_lab.config.start import CheckpointModel, Demonstrations
+from scalerl_lab.config.tasks import (
     ChainArithmetic,
-    CheckpointModel,
-    Demonstrations,
+    ChainSet,
     Mixture,
     MixturePart,
     PromptFiles,
@@ -107,6 +108,14 @@ def test_prompts_are_put_into_the_template(tmp_path: Path) -> None:
     tasks = build_tasks(config)
     assert tasks.tokenizer.decode(tasks.train[0].prompt).startswith("Q: ")
     assert all(tasks.tokenizer.decode(p.prompt).endswith(" + 1\nA: ") for p in tasks.train)
+
+
+def test_the_difficulty_of_a_row_is_the_number_in_its_metadata(tmp_path: Path) -> None:
+    given: list[Any] = [2, 0.5, {"level": 3}, True, "4"]
+    rows = [row | {"metadata": {"difficulty": d}} for row, d in zip(sums(0, 5), given, strict=True)]
+    train = file_of(tmp_path, "train.jsonl", *rows, *sums(5, 6))
+    tasks = build_tasks(PromptFiles(train=train, heldout=file_of(tmp_path, "held.jsonl", *sums(6, 8))))
+    assert [problem.difficulty for problem in tasks.train] == [2.0, 0.5, None, None, None, None]
 
 
 def test_what_is_held_out_does_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
@@ -231,6 +240,29 @@ def test_puzzles_are_drawn_split_and_verified() -> None:
     assert [p.prompt for p in again.train] == [p.prompt for p in tasks.train]
 
 
+def test_downstream_puzzles_share_none_with_the_others_and_do_not_depend_on_their_order() -> None:
+    few = {"chain_sum": {"max_terms": 2, "min_terms": 2, "max_digits": 2}}
+    sets: dict[str, Any] = {
+        "same": {"generators": few, "num_prompts": 4},
+        "other": {"generators": {"count_bits": {}}, "num_prompts": 5, "seed": 4},
+    }
+
+    def built(downstream: dict[str, Any]) -> Any:
+        own = {"generators": few, "num_train": 40, "num_heldout": 5, "downstream": downstream}
+        return build_tasks(ReasoningGym.model_validate(own))
+
+    tasks, other, plain = built(sets), built(dict(reversed(sets.items()))), built({})
+    assert {name: len(found) for name, found in tasks.downstream.items()} == {"same": 4, "other": 5}
+    assert tasks.downstream == other.downstream
+    assert (tasks.train, tasks.heldout) == (plain.train, plain.heldout)
+    prompts = [p.prompt for found in (tasks.train, tasks.heldout, *tasks.downstream.values()) for p in found]
+    assert len(set(prompts)) == len(prompts) == 54
+    right = [tasks.tokenizer.encode(f"<answer>{p.item.answer}</answer>") for p in tasks.downstream["other"]]
+    assert all(each.passed for each in tasks.verdicts(tasks.downstream["other"], right))
+    with pytest.raises(NotSupported, match=r"tasks.downstream.bad.generators: rush_hour is excluded"):
+        built({"bad": {"generators": {"rush_hour": {}}}})
+
+
 @pytest.mark.parametrize(
     ("generators", "error", "says"),
     [
@@ -294,6 +326,58 @@ def test_parts_must_not_share_a_prompt(tmp_path: Path) -> None:
     other = PromptFiles(train=file_of(tmp_path, "b", *sums(8, 20)), num_heldout=2)
     with pytest.raises(DataError, match=r"parts 1 and 2 share the prompt '8 \+ 1'"):
         build_tasks(mixture((one, 1.0), (other, 1.0)))
+
+
+def test_a_mixture_measures_the_downstream_sets_of_all_its_parts(tmp_path: Path) -> None:
+    aime = file_of(tmp_path, "aime", *sums(90, 95))
+    longer = ChainSet(min_steps=5, max_steps=6, num_prompts=7)
+    chains = CHAIN.model_copy(update={"downstream": {"longer": longer}})
+    rows = PromptFiles(train=file_of(tmp_path, "a", *sums(0, 9)), num_heldout=2, downstream={"aime": aime})
+    chosen = mixture((chains, 1.0), (rows, 1.0))
+    assert chosen.downstream.keys() == {"longer", "aime"}
+    mixed = build_tasks(chosen)
+    assert {name: len(problems) for name, problems in mixed.downstream.items()} == {"longer": 7, "aime": 5}
+    of_chains, of_file = mixed.downstream["longer"], mixed.downstream["aime"]
+    assert {problem.difficulty for problem in of_chains} <= {5.0, 6.0}
+    answers = [mixed.tokenizer.encode(f"\\boxed{{{n + 1}}}") for n in range(90, 95)]
+    assert all(verdict.passed for verdict in mixed.verdicts(of_file, answers))
+    right = [(mixed.tokenizer.marker_id, *problem.answer) for problem in of_chains]
+    assert all(verdict.passed for verdict in mixed.verdicts(of_chains, right))
+
+
+def test_a_row_must_not_be_trained_in_one_part_and_measured_in_another(tmp_path: Path) -> None:
+    """Under another template the model reads another prompt, but the question is the same."""
+    one = PromptFiles(
+        train=file_of(tmp_path, "a", *sums(0, 9)), heldout=file_of(tmp_path, "a held", *sums(50, 53))
+    )
+    for name, held, further in (("b", sums(3, 5), {}), ("c", sums(20, 25), {"aime": sums(3, 5)})):
+        other = PromptFiles(
+            train=file_of(tmp_path, name, *sums(30, 39)),
+            heldout=file_of(tmp_path, f"{name} held", *held),
+            downstream={key: file_of(tmp_path, f"{name} {key}", *rows) for key, rows in further.items()},
+            template="Say: {prompt}",
+        )
+        where = "downstream.aime" if further else "heldout"
+        with pytest.raises(DataError, match=rf"\({where}\) has the prompt of .*a.jsonl.*\(train\)"):
+            build_tasks(mixture((one, 1.0), (other, 1.0)))
+
+
+def test_the_downstream_sets_of_a_mixture_have_names_of_their_own() -> None:
+    sets = {"longer": ChainSet(min_steps=5, max_steps=6)}
+    chains = CHAIN.model_copy(update={"downstream": sets})
+    words = WORDS.model_copy(update={"downstream": {"longer": "w.jsonl"}})
+    with pytest.raises(ValidationError, match="two parts have a downstream set called longer"):
+        mixture((chains, 1.0), (words, 1.0))
+    with pytest.raises(ValidationError, match="this name is taken by the held-out prompts"):
+        PromptFiles(train="t", downstream={"heldout": "h"})
+
+
+def test_a_field_added_to_one_member_of_a_union_is_neutral_there_alone() -> None:
+    def left(kind: str) -> dict[str, Any]:
+        return without_neutral({"tasks": {"parts": [{"tasks": {"type": kind, "downstream": {}}}]}})
+
+    assert left("reasoning_gym") == {"tasks": {"parts": [{"tasks": {"type": "reasoning_gym"}}]}}
+    assert left("prompt_files")["tasks"]["parts"][0]["tasks"]["downstream"] == {}
 
 
 def test_the_shipped_recipe_mixes_two_domains() -> None:
