@@ -181,6 +181,8 @@ class PointTable(Table):
     update_share: Mapped[float | None]
     reward_share: Mapped[float | None]
     waiting_share: Mapped[float | None]
+    trained_tokens_per_s: Mapped[float | None]
+    evaluation_share: Mapped[float | None]
 
 
 class MeasurementTable(Table):

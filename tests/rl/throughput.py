@@ -3,16 +3,16 @@
     python -m pip install 'scalerl-lab[trl]'
     python -m tests.rl.throughput --rounds 20
 
-Both train ``recipes/grpo_tiny.yaml`` from one warm start: the same Llama with the same weights, vocabulary, prompts,
-16 prompts x 8 generations a step, at most 13 response tokens, ended by the same token, GRPO's clipped loss,
-float32, fused AdamW at the same rates, one thread. They take turns of 8 steps, so that a busy machine slows
+Both train ``recipes/grpo_tiny.yaml`` from one warm start: the same Llama with the same weights, vocabulary and
+prompts, 16 prompts x 8 generations a step, at most 13 response tokens, ended by the same token, GRPO's clipped
+loss, float32, fused AdamW at the same rates, one thread. They take turns of 8 steps, so that a busy machine slows
 both. What the recipe has and TRL has not is left out: interruptions, and a head in bfloat16.
 
 TRL has its best settings on a CPU: the whole batch in one forward and backward pass, no gradient
 checkpointing, no reference model, nothing logged or saved, generation with a KV cache. Two schedules:
 
 - ``alone``: one batch is generated, then trained on (TRL's ``steps_per_generation`` 1);
-- ``together``: eight batches are generated at once, then trained on one after the other (8, as in the recipe).
+- ``together``: eight batches are generated at once, then trained on one after the other, as in the recipe (8).
   TRL then computes the old log-probabilities with one more pass forward; we have the sampler's.
 
 Ours is what a run does between two evaluations: ``Rollout.next_batch`` and ``Trainer.train_on``, rewards
@@ -52,8 +52,8 @@ SCHEDULES: dict[str, tuple[dict[str, Any], int]] = {
     "alone": ({"off_policy": {"type": "sync"}, "loss": {"type": "cispo"}}, 1),
     "together": ({"off_policy": {"type": "ppo_off_policy", "k": STEPS}}, STEPS),
 }
-"""Name -> (changes of the recipe, TRL's ``steps_per_generation``). On one batch alone every ratio is 1, and the
-recipe's clip, which could not act, is refused: CISPO's gradient is then the same."""
+"""Name -> (changes of the recipe, TRL's ``steps_per_generation``). On one batch alone every ratio is 1, and
+the recipe's clip, which could not act, is refused: CISPO's gradient is then the same."""
 
 
 @dataclass(slots=True)
@@ -261,7 +261,9 @@ def told(schedule: str, ours: Turns, theirs: Turns) -> list[str]:
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(min=2), default=20, show_default=True, help="Turns of each side.")
+@click.option(
+    "--rounds", type=click.IntRange(min=2), default=20, show_default=True, help="Turns of each side."
+)
 @click.option("--schedule", type=click.Choice([*SCHEDULES]), multiple=True, default=[*SCHEDULES])
 def main(rounds: int, schedule: tuple[str, ...]) -> None:
     """Print completions per second of both, and the ratio with its spread over turns."""
