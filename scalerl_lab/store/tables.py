@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0007"
+HEAD = "0008"
 """Newest schema version; ``db/versions`` ends with it."""
 
 

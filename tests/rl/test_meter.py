@@ -61,7 +61,7 @@ def test_hours(meter: FlopsMeter | WallMeter, flops: int, wall_s: float, devices
 
 
 def test_pace_by_hand() -> None:
-    """500 tokens in 10 s: 6 in the rollout with 1 of reward, 3 in the update, 1 in neither; 10 s of evaluation."""
+    """500 tokens in 10 s: 6 rolling out with 1 of reward, 3 in the update, 1 in neither; 10 s to evaluate."""
     pace = Pace(tokens=500, trained=400, whole_s=10.0, generation_s=6.0, reward_s=1.0, update_s=3.0)
     assert pace.means(10.0) == {
         "tokens_per_s": 50.0,

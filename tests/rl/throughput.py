@@ -3,17 +3,18 @@
     python -m pip install 'scalerl-lab[trl]'
     python -m tests.rl.throughput --rounds 20
 
-Both train ``recipes/grpo_tiny.yaml`` from one warm start: the same Llama with the same weights, vocabulary and
-prompts, 16 prompts x 8 generations a step, at most 13 response tokens, ended by the same token, GRPO's clipped
-loss, float32, fused AdamW at the same rates, one thread. They take turns of 8 steps, so that a busy machine slows
-both. What the recipe has and TRL has not is left out: interruptions, and a head in bfloat16.
+Both train ``recipes/grpo_tiny.yaml`` from one warm start: the same Llama with the same weights, the same
+vocabulary and prompts, 16 prompts x 8 generations a step, at most 13 response tokens, ended by the same
+token, GRPO's clipped loss, float32, fused AdamW at the same rates, one thread. They take turns of 8 steps,
+so that a busy machine slows both. What the recipe has and TRL has not is left out: interruptions, and a
+head in bfloat16.
 
 TRL has its best settings on a CPU: the whole batch in one forward and backward pass, no gradient
 checkpointing, no reference model, nothing logged or saved, generation with a KV cache. Two schedules:
 
 - ``alone``: one batch is generated, then trained on (TRL's ``steps_per_generation`` 1);
-- ``together``: eight batches are generated at once, then trained on one after the other, as in the recipe (8).
-  TRL then computes the old log-probabilities with one more pass forward; we have the sampler's.
+- ``together``: eight batches are generated at once, then trained on one after the other (8), as in the
+  recipe. TRL then computes the old log-probabilities with one more pass forward; we have the sampler's.
 
 Ours is what a run does between two evaluations: ``Rollout.next_batch`` and ``Trainer.train_on``, rewards
 included, as they are in TRL's step.
