@@ -3,18 +3,19 @@
     python -m pip install 'scalerl-lab[trl]'
     python -m tests.rl.throughput --rounds 20
 
-Both train ``recipes/grpo_tiny.yaml`` from one warm start: the same Llama with the same weights, the same
-vocabulary and prompts, 16 prompts x 8 generations a step, at most 13 response tokens, ended by the same
-token, GRPO's clipped loss, float32, fused AdamW at the same rates, one thread. They take turns of 8 steps,
-so that a busy machine slows both. What the recipe has and TRL has not is left out: interruptions, and a
-head in bfloat16.
+Both train from one warm start: the same Llama with the same weights, the same vocabulary and prompts, 16
+prompts x 8 generations a step, at most 13 response tokens, ended by the same token, float32, fused AdamW at
+the same rates, one thread. They take turns of 8 steps, so that a busy machine slows both. What the recipes
+have and TRL has not is left out: interruptions, and a head in bfloat16.
 
 TRL has its best settings on a CPU: the whole batch in one forward and backward pass, no gradient
-checkpointing, no reference model, nothing logged or saved, generation with a KV cache. Two schedules:
+checkpointing, no reference model, nothing logged or saved, generation with a KV cache. Three schedules:
 
-- ``alone``: one batch is generated, then trained on (TRL's ``steps_per_generation`` 1);
-- ``together``: eight batches are generated at once, then trained on one after the other (8), as in the
-  recipe. TRL then computes the old log-probabilities with one more pass forward; we have the sampler's.
+- ``alone``: ``grpo_tiny``, but one batch is generated, then trained on (TRL's ``steps_per_generation`` 1);
+- ``together``: ``grpo_tiny``; eight batches are generated at once, then trained on one after the other (8).
+  TRL then computes the old log-probabilities with one more pass forward; we have the sampler's;
+- ``pipelined``: ``scalerl_tiny``, which generates while it trains and drops prompts without variance, beside
+  TRL's CISPO, which has neither and takes batches alone.
 
 Ours is what a run does between two evaluations: ``Rollout.next_batch`` and ``Trainer.train_on``, rewards
 included, as they are in TRL's step.
@@ -49,12 +50,39 @@ if TYPE_CHECKING:
 
 STEPS = 8
 """Optimiser steps of a turn: a whole round of generating eight batches and training on them."""
-SCHEDULES: dict[str, tuple[dict[str, Any], int]] = {
-    "alone": ({"off_policy": {"type": "sync"}, "loss": {"type": "cispo"}}, 1),
-    "together": ({"off_policy": {"type": "ppo_off_policy", "k": STEPS}}, STEPS),
+GRPO = {"loss_type": "grpo", "epsilon": 0.2}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The same training in the words of both."""
+
+    recipe: str
+    changes: dict[str, Any]
+    """Of the recipe."""
+    settings: dict[str, Any]
+    """Of TRL's configuration."""
+
+
+SCHEDULES = {
+    # On one batch alone every ratio is 1, and the recipe's clip, which could not act, is refused: CISPO's
+    # gradient is then the same.
+    "alone": Schedule(
+        "grpo_tiny",
+        {"off_policy": {"type": "sync"}, "loss": {"type": "cispo"}},
+        {**GRPO, "steps_per_generation": 1},
+    ),
+    "together": Schedule(
+        "grpo_tiny",
+        {"off_policy": {"type": "ppo_off_policy", "k": STEPS}},
+        {**GRPO, "steps_per_generation": STEPS},
+    ),
+    "pipelined": Schedule(
+        "scalerl_tiny",
+        {},
+        {"loss_type": "cispo", "epsilon_high": 5.0, "scale_rewards": "batch", "steps_per_generation": 1},
+    ),
 }
-"""Name -> (changes of the recipe, TRL's ``steps_per_generation``). On one batch alone every ratio is 1, and
-the recipe's clip, which could not act, is refused: CISPO's gradient is then the same."""
 
 
 @dataclass(slots=True)
@@ -84,15 +112,16 @@ class Watch:
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
-def recipe_of(schedule: str) -> Recipe:
-    """``grpo_tiny`` with what TRL can do too."""
-    changes, _ = SCHEDULES[schedule]
-    found = read_recipe("grpo_tiny").model_dump(mode="json")
+def recipe_of(schedule: str, prompts: int, generations: int) -> Recipe:
+    """The recipe of a schedule with what TRL can do too, and the given batch."""
+    found = read_recipe(SCHEDULES[schedule].recipe).model_dump(mode="json")
     plain = {
+        "batch": found["batch"] | {"prompts_per_step": prompts},
+        "sampling": found["sampling"] | {"generations_per_prompt": generations},
         "length_control": {"type": "truncate"},
         "numerics": {"trainer_head": "fp32", "generator_head": "fp32"},
     }
-    return Recipe.model_validate(found | plain | changes)
+    return Recipe.model_validate(found | plain | SCHEDULES[schedule].changes)
 
 
 class Ours:
@@ -139,7 +168,7 @@ def train_theirs(
     recipe: Recipe,
     tasks: TaskSet,
     policy: LlamaForCausalLM,
-    steps_per_generation: int,
+    settings: dict[str, Any],
     rounds: int,
     between: Callable[[], None],
 ) -> Turns:
@@ -183,13 +212,11 @@ def train_theirs(
             max_steps=rounds * STEPS,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=1,
-            steps_per_generation=steps_per_generation,
             num_generations=recipe.sampling.generations_per_prompt,
             max_completion_length=recipe.sampling.longest_response_tokens,
             temperature=recipe.sampling.temperature,
-            loss_type="grpo",
             beta=0.0,
-            epsilon=0.2,
+            **settings,
             gradient_checkpointing=False,
             learning_rate=optimizer.lr,
             lr_scheduler_type="constant_with_warmup",
@@ -217,28 +244,28 @@ def train_theirs(
     return turns
 
 
-def compare(schedule: str, rounds: int, cache: Path) -> tuple[Turns, Turns]:
+def compare(schedule: str, recipe: Recipe, rounds: int, cache: Path) -> tuple[Turns, Turns]:
     """Turns of ours and of TRL's, in alternation; the first of each, in which caches are filled, left out.
 
     Args:
         schedule: a key of ``SCHEDULES``.
+        recipe: its recipe.
         rounds: turns of each side that are kept.
         cache: folder of warm starts.
     """
-    recipe = recipe_of(schedule)
     tasks = build_tasks(recipe.tasks, recipe.model)
     policy = start_policy(recipe, tasks, "timed", 0, cache).policy
     ours, peer = Ours(recipe, tasks, copy.deepcopy(policy)), copy.deepcopy(policy)
-    theirs = train_theirs(recipe, tasks, peer, SCHEDULES[schedule][1], rounds + 1, ours.take_turn)
+    settings = SCHEDULES[schedule].settings
+    theirs = train_theirs(recipe, tasks, peer, settings, rounds + 1, ours.take_turn)
     for turns in (ours.turns, theirs):
         for values in (turns.wall_s, turns.cpu_s, turns.tokens):
             del values[0]
     return ours.turns, theirs
 
 
-def told(schedule: str, ours: Turns, theirs: Turns) -> list[str]:
+def told(schedule: str, recipe: Recipe, ours: Turns, theirs: Turns) -> list[str]:
     """Lines of the comparison: medians over turns, the ratio turn by turn."""
-    recipe = recipe_of(schedule)
     completions = STEPS * recipe.batch.prompts_per_step * recipe.sampling.generations_per_prompt
     lines = []
     for name, turns in (("ours", ours), ("TRL", theirs)):
@@ -266,7 +293,9 @@ def told(schedule: str, ours: Turns, theirs: Turns) -> list[str]:
     "--rounds", type=click.IntRange(min=2), default=20, show_default=True, help="Turns of each side."
 )
 @click.option("--schedule", type=click.Choice([*SCHEDULES]), multiple=True, default=[*SCHEDULES])
-def main(rounds: int, schedule: tuple[str, ...]) -> None:
+@click.option("--prompts", type=click.IntRange(min=1), default=16, show_default=True, help="Of a step.")
+@click.option("--generations", type=click.IntRange(min=2), default=8, show_default=True, help="Of a prompt.")
+def main(rounds: int, schedule: tuple[str, ...], prompts: int, generations: int) -> None:
     """Print completions per second of both, and the ratio with its spread over turns."""
     try:
         import trl
@@ -275,10 +304,12 @@ def main(rounds: int, schedule: tuple[str, ...]) -> None:
             "TRL is not installed; it is an optional extra: python -m pip install 'scalerl-lab[trl]'"
         ) from None
     torch.set_num_threads(1)
-    click.echo(f"TRL {trl.__version__}, torch {torch.__version__}, one thread")
+    batch = f"{prompts} prompts x {generations} generations a step"
+    click.echo(f"TRL {trl.__version__}, torch {torch.__version__}, one thread, {batch}")
     with tempfile.TemporaryDirectory() as cache:
         for name in schedule:
-            for line in told(name, *compare(name, rounds, Path(cache))):
+            recipe = recipe_of(name, prompts, generations)
+            for line in told(name, recipe, *compare(name, recipe, rounds, Path(cache))):
                 click.echo(line)
 
 
