@@ -153,13 +153,29 @@ class EvalPoint:
     kl: float | None = None
     """Mean log-ratio of policy to reference over trained tokens since the point before; None without a KL."""
     tokens_per_s: float | None = None
-    """Response tokens through generation and update, per second of the steps since the point before."""
+    """Response tokens generated and consumed, per second of the steps since the point before."""
     generation_share: float | None = None
-    """Share of those steps' wall time in generation; the four shares add up to 1."""
+    """Share of generation in the wall time of those steps and of this evaluation; all shares add up to 1."""
     update_share: float | None = None
     reward_share: float | None = None
     waiting_share: float | None = None
     """What is in none of the others."""
+    trained_tokens_per_s: float | None = None
+    """Response tokens in a loss, once an epoch, per second of those steps: without what filters drop."""
+    evaluation_share: float | None = None
+    """None in older records, whose other shares are of the steps alone."""
+
+
+SPEED_FIELDS = (
+    "tokens_per_s",
+    "trained_tokens_per_s",
+    "generation_share",
+    "update_share",
+    "reward_share",
+    "waiting_share",
+    "evaluation_share",
+)
+"""Fields of a point that tell how fast the machine was: they differ between a run and its repetition."""
 
 
 @dataclass(frozen=True, slots=True)

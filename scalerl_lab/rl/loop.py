@@ -190,6 +190,7 @@ class _Run:
                 spent = replace(self._new_clock(), flops=flops, wall_s=time.perf_counter() - began)
                 self._supervisor.emit(self._entry(LedgerKind.LOST, spent, self.step, self.step + 1))
             return verified.reason
+        trained_before = self._tally.tokens
         with self._pace.timed("update_s"):
             trained = self._trainer.train_on(verified, self.step, self._tally)
         if trained is None:
@@ -202,6 +203,7 @@ class _Run:
         self._pace.whole_s += wall_s
         self._pace.reward_s += self._rollout.reward_s - rewarded_s
         self._pace.tokens += int(verified.completions.num_tokens_B.sum())
+        self._pace.trained += self._tally.tokens - trained_before
         return None
 
     def _abandon(self, reason: EndReason) -> EndReason:
@@ -237,7 +239,7 @@ class _Run:
         spent = self._new_clock()
         spent.flops = self._shape.forward_flops(found.work.tokens, found.work.attended)
         spent.wall_s = time.perf_counter() - began
-        facts: list[Fact] = [self._point(found), *self._beside(found)]
+        facts: list[Fact] = [self._point(found, spent.wall_s), *self._beside(found)]
         if self.step > self._saved_step:
             facts.append(self._entry(LedgerKind.TRAIN, self._since_saved(), self._saved_step, self.step))
         facts.append(self._entry(LedgerKind.EVALUATE, spent, self.step, self.step))
@@ -254,7 +256,7 @@ class _Run:
         named: list[Fact] = [Measurement(**place, **asdict(each)) for each in found.named]
         return named + [PassCounts(**place, **asdict(each)) for each in found.counted]
 
-    def _point(self, found: Evaluated) -> EvalPoint:
+    def _point(self, found: Evaluated, evaluation_s: float) -> EvalPoint:
         return EvalPoint(
             trial=self._trial,
             at=time.time(),
@@ -269,7 +271,7 @@ class _Run:
             entropy=found.entropy,
             flops=self.clock.flops,
             **self._tally.means(),
-            **self._pace.means(),
+            **self._pace.means(evaluation_s),
         )
 
     def _save(self, facts: list[Fact]) -> Checkpoint:

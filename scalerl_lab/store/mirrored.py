@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
+    SPEED_FIELDS,
     Change,
     Decision,
     EvalPoint,
@@ -49,11 +50,7 @@ _POINT_METRICS = (
     "lag",
     "prompts_dropped",
     "kl",
-    "tokens_per_s",
-    "generation_share",
-    "update_share",
-    "reward_share",
-    "waiting_share",
+    *SPEED_FIELDS,
 )
 _MAX_PARAM, _MAX_TAG = 6000, 5000
 

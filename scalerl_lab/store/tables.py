@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 VERSION_TABLE = "scalerl_alembic_version"
-HEAD = "0007"
+HEAD = "0008"
 """Newest schema version; ``db/versions`` ends with it."""
 
 
@@ -181,6 +181,8 @@ class PointTable(Table):
     update_share: Mapped[float | None]
     reward_share: Mapped[float | None]
     waiting_share: Mapped[float | None]
+    trained_tokens_per_s: Mapped[float | None]
+    evaluation_share: Mapped[float | None]
 
 
 class MeasurementTable(Table):

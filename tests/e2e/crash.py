@@ -24,12 +24,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from scalerl_lab.launch.run_folder import RunFolder
-from scalerl_lab.records import Action, EvalPoint, LedgerKind, RunState, RunStatus
+from scalerl_lab.records import SPEED_FIELDS, Action, EvalPoint, LedgerKind, RunState, RunStatus
 from scalerl_lab.store import Store
 
-_NOT_OF_THE_CURVE = {
-    "trial", "at", "tokens_per_s", "generation_share", "update_share", "reward_share", "waiting_share",
-}  # fmt: skip
+_NOT_OF_THE_CURVE = {"trial", "at", *SPEED_FIELDS}
 """Fields of a point that say when it was measured and where the wall time went, not what."""
 
 

@@ -154,8 +154,12 @@ def test_where_the_time_went_is_told_and_adds_up(tmp_path: Path) -> None:
             point.update_share,
             point.reward_share,
             point.waiting_share,
+            point.evaluation_share,
         )
         assert all(share is not None and 0.0 <= share < 1.0 for share in shares)
         assert sum(share or 0.0 for share in shares) == pytest.approx(1.0)
         assert point.tokens_per_s is not None
-        assert point.tokens_per_s > 0
+        assert point.trained_tokens_per_s is not None
+        # This recipe drops prompts without variance: they are generated, and not trained on.
+        assert point.prompts_dropped is not None
+        assert 0 < point.trained_tokens_per_s < point.tokens_per_s

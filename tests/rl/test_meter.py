@@ -61,19 +61,21 @@ def test_hours(meter: FlopsMeter | WallMeter, flops: int, wall_s: float, devices
 
 
 def test_pace_by_hand() -> None:
-    """500 tokens in 10 s: 6 in the rollout of which 1 is reward, 3 in the update, 1 in neither."""
-    pace = Pace(tokens=500, whole_s=10.0, generation_s=6.0, reward_s=1.0, update_s=3.0)
-    assert pace.means() == {
+    """500 tokens in 10 s: 6 rolling out with 1 of reward, 3 in the update, 1 in neither; 10 s to evaluate."""
+    pace = Pace(tokens=500, trained=400, whole_s=10.0, generation_s=6.0, reward_s=1.0, update_s=3.0)
+    assert pace.means(10.0) == {
         "tokens_per_s": 50.0,
-        "generation_share": 0.5,
-        "update_share": 0.3,
-        "reward_share": 0.1,
-        "waiting_share": 0.1,
+        "trained_tokens_per_s": 40.0,
+        "generation_share": 0.25,
+        "update_share": 0.15,
+        "reward_share": 0.05,
+        "waiting_share": 0.05,
+        "evaluation_share": 0.5,
     }
 
 
 def test_no_time_no_pace() -> None:
-    assert set(Pace().means().values()) == {None}
+    assert set(Pace().means(1.0).values()) == {None}
 
 
 def test_blocks_are_timed_into_the_field_they_name() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from scalerl_lab.config.profile import FlopsMeter
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.records import (
+    SPEED_FIELDS,
     EvalPoint,
     Fact,
     LedgerEntry,
@@ -126,8 +127,7 @@ def key_of(fact: Fact) -> tuple[object, ...]:
 
 def numbers_of(points: list[EvalPoint]) -> list[EvalPoint]:
     """Points without the attempt, the time they were measured in, and the speed of the machine."""
-    timed = ("tokens_per_s", "generation_share", "update_share", "reward_share", "waiting_share")
-    return [dataclasses.replace(p, trial=0, at=0.0, **dict.fromkeys(timed)) for p in points]
+    return [dataclasses.replace(p, trial=0, at=0.0, **dict.fromkeys(SPEED_FIELDS)) for p in points]
 
 
 _SHARED_CACHE = tempfile.TemporaryDirectory()

@@ -13,6 +13,7 @@ from scalerl_lab.config.sweep import Sweep
 from scalerl_lab.config.tasks import ChainArithmetic
 from scalerl_lab.plan import SweepPlan
 from scalerl_lab.records import (
+    SPEED_FIELDS,
     Action,
     Cause,
     Change,
@@ -102,7 +103,13 @@ def point(step: int, pass_rate: float = 0.1 + 0.2, trial: int = 1) -> EvalPoint:
         flops=step * 10**21 + 7,
         train_reward=-0.1,
         grad_norm=None,
+        **(speed(step) if step else {}),
     )
+
+
+def speed(step: int) -> dict[str, float]:
+    """A value of its own for every field of a point that tells the machine's speed."""
+    return {name: (place + 1) / 7 + step for place, name in enumerate(SPEED_FIELDS)}
 
 
 def train_entry(step_before: int, step: int, trial: int = 1) -> LedgerEntry:

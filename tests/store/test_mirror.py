@@ -19,7 +19,7 @@ import pytest
 
 from scalerl_lab.errors import LabError, NotFound, StoreError
 from scalerl_lab.plan import SweepPlan
-from scalerl_lab.records import Action, RunStatus
+from scalerl_lab.records import SPEED_FIELDS, Action, RunStatus
 from scalerl_lab.store import Store, charts_url, outbox, sweep_pages, ui_command, ui_server
 from scalerl_lab.store.mirror import EXIT_BEHIND, Mirror
 from tests.store import story
@@ -120,6 +120,9 @@ def test_a_run_is_told_whole(lab: Store, mlflow_uri: str, tmp_path: Path) -> Non
     assert history(mlflow_uri, mlflow_id, "ceiling") == [(60, 0.61)]
     assert history(mlflow_uri, mlflow_id, "midpoint_high95") == [(60, 7.0 / 3 + 0.02)]
     assert "grad_norm" not in run.data.metrics
+    for name in SPEED_FIELDS:
+        told = history(mlflow_uri, mlflow_id, name)
+        assert told == [(step, story.speed(step)[name]) for step in (30, 60)]
     files = tmp_path / "mlartifacts" / SWEEP / mlflow_id / "artifacts"
     assert (files / "fit.png").read_bytes() == b"\x89PNG second"
     assert json.loads((files / "fit.json").read_text())["fit"]["ceiling"]["median"] == 0.61
