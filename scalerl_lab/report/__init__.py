@@ -14,7 +14,7 @@
     plan_table  a sweep before it starts; ``progress`` while it runs; ``status`` where it stands;
     budget      the ledger of GPU-hours as a table, a line and JSON
     boundary    pass@k before and after by set of problems, run by run; ``arm_boundary`` arm by arm;
-                ``transfer`` gains beyond the held-out prompts; ``domains`` the curve of each domain of mixed runs
+                ``transfer`` gains beyond the held-out prompts; ``domains`` the curve of each domain
     story       a run from its first trial to what was decided last; ``why`` tells it in a terminal,
                 ``decisions`` lists those of a sweep; ``story_picture`` what was known then, drawn by
                 ``story_plot`` in characters and by ``story_svg`` for ``story_page``, its part of the page;

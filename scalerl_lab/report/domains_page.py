@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scalerl_lab.config.recipe import HELDOUT
+from scalerl_lab.config.tasks import HELDOUT
 from scalerl_lab.records import Measurement
 from scalerl_lab.report.chart import LINE, apart
 from scalerl_lab.report.curves import HEIGHT, RIGHT, WIDTH, Frame, frame, grid, path

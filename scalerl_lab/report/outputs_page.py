@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scalerl_lab.config.recipe import HELDOUT
+from scalerl_lab.config.tasks import HELDOUT
 from scalerl_lab.report.boundary import OVERLAP
 from scalerl_lab.report.chart import Axis, Chart, round_ticks, spread
 from scalerl_lab.report.domains_page import TOLERANT
