@@ -140,5 +140,6 @@ def _log(run: RunView, rule: Rule) -> Markup:
     ]
     head = el("tr", *(el("th", text) for text in ("GPU-hours", "action", "cause", "reason")))
     table = el("table", el("thead", head), el("tbody", *rows), class_="log")
-    summary = el("summary", join(f"All {num(len(run.decisions), 'decision')} on ", el("b", run.label)))
+    which = "The one decision" if len(run.decisions) == 1 else f"All {num(len(run.decisions), 'decision')}"
+    summary = el("summary", join(f"{which} on ", el("b", run.label)))
     return el("details", summary, el("div", table, class_="scroll"))
