@@ -253,6 +253,7 @@ def _row(
         killed_at=tuple(kill.gpu_hours for run in arm.sound if (kill := run.kill) is not None),
         at_budget=_value(at_budget),
         control_at_budget=_value(_at_budget(control, spread)),
+        equals_control=not is_control and _equals(arm, control),
     )
     verdict, detail = judge(finding, margin=rule.margin, demanded=rule.answer_probability)
     if arm.diverged and arm.sound:
@@ -284,6 +285,18 @@ def _row(
         extended_gpu_hours=sum(run.extended_gpu_hours for run in arm.runs),
         verdict=verdict,
         detail=detail,
+    )
+
+
+def _equals(arm: _Arm, control: _Arm) -> bool:
+    """Whether the arm's runs are the control's with the same seeds, point for point, as far as both went."""
+    controls = {run.state.planned.spec.seed: run.points for run in control.runs}
+    pairs = [(run.points, controls.get(run.state.planned.spec.seed, ())) for run in arm.runs]
+    trained = all(min(len(own), len(other)) > 1 for own, other in pairs)
+    return trained and all(
+        (mine.step, mine.gpu_hours, mine.pass_rate) == (theirs.step, theirs.gpu_hours, theirs.pass_rate)
+        for own, other in pairs
+        for mine, theirs in zip(own, other, strict=False)
     )
 
 

@@ -33,6 +33,7 @@ VERDICT_STYLE = {
     Verdict.FASTER: "green",
     Verdict.SLOWER: "yellow",
     Verdict.NO_DIFFERENCE: "",
+    Verdict.NO_EFFECT: "",
     Verdict.NOT_IDENTIFIED: "dim",
     Verdict.DIVERGED: "bold red",
     Verdict.FAILED: "bold red",

@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     """No such difference in ceiling; needs at least 1.1 times the control's GPU-hours."""
     NO_DIFFERENCE = "no difference seen"
     """Ceilings are identified, and none of the above reaches the demanded probability."""
+    NO_EFFECT = "no effect so far"
+    """Its runs are the control's, point for point: what it changes has not come into play."""
     NOT_IDENTIFIED = "not identified yet"
     """The arm's ceiling, or the control's, cannot be told from the points so far."""
     DIVERGED = "diverged"
@@ -65,13 +67,15 @@ class Finding:
     at_budget: float | None
     """Pass rate at the budget, measured or forecast; so is the control's."""
     control_at_budget: float | None
+    equals_control: bool = False
+    """Whether every point of its runs equals that of the control's run with the same seed."""
 
 
 def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict, str]:
     """A verdict and one sentence of detail; ``demanded`` is the rule's answer_probability.
 
-    In this order: control, failed, diverged, not identified, ceiling raised or lowered, faster or slower,
-    no difference seen. A difference short of the demanded probability is told in the detail only.
+    In this order: control, failed, diverged, no effect, not identified, ceiling raised or lowered, faster or
+    slower, no difference seen. A difference short of the demanded probability is told in the detail only.
     """
     killed = f"Killed at {_listed(finding.killed_at)} GPU-hours. " if finding.killed_at else ""
     if finding.is_control:
@@ -85,6 +89,9 @@ def judge(finding: Finding, *, margin: float, demanded: float) -> tuple[Verdict,
         return Verdict.FAILED, "The worker failed more often than the profile allows."
     if finding.diverged is not None:
         return Verdict.DIVERGED, f"{finding.diverged[:1].upper()}{finding.diverged[1:]}."
+    if finding.equals_control:
+        detail = "Every point equals the control's with the same seed: what it changes has not come into play"
+        return Verdict.NO_EFFECT, f"{killed}{detail} within these GPU-hours."
     below, above = finding.probability_below, finding.probability_above
     if not finding.identified or not finding.control_identified or below is None or above is None:
         which = "its own" if not finding.identified else "the control's"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from scalerl_lab.fit import pass_rate, refit_at_ceiling
-from scalerl_lab.records import Action, Cause, LedgerEntry, LedgerKind, RunState, RunStatus
+from scalerl_lab.records import Action, Cause, LedgerEntry, LedgerKind, Role, RunState, RunStatus
 from scalerl_lab.report.ceilings import ArmRow, Ceilings, ceilings
 from scalerl_lab.report.terminal import footnotes
 from scalerl_lab.report.verdict import Verdict
@@ -213,6 +213,19 @@ def test_a_failed_arm(sim: Sim) -> None:
     line = row(ceilings(_with(sim, status=RunStatus.FAILED, points=()).view()), "sample_average")
     assert line.verdict is Verdict.FAILED
     assert (line.ceiling, line.efficiency, line.midpoint) == (None, None, None)
+
+
+def test_an_arm_whose_run_is_the_control_s_has_no_effect(sim: Sim) -> None:
+    of_control = next(state for state in sim.states if state.planned.role is Role.CONTROL)
+    found = ceilings(_with(sim, points=of_control.points).view())
+    assert row(found, "sample_average").verdict is Verdict.NO_EFFECT
+    assert "Every point equals the control's" in row(found, "sample_average").detail
+    # One point apart, and it is an arm as any other; so is one that has only its start in common.
+    *same, last = of_control.points
+    apart = (*same, replace(last, pass_rate=last.pass_rate + 0.001))
+    assert row(ceilings(_with(sim, points=apart).view()), "sample_average").verdict is Verdict.NO_DIFFERENCE
+    began = ceilings(_with(sim, points=of_control.points[:1]).view())
+    assert row(began, "sample_average").verdict is Verdict.NOT_IDENTIFIED
 
 
 def test_an_arm_that_has_not_started(sim: Sim) -> None:

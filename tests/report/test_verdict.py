@@ -34,6 +34,8 @@ def verdict(finding: Finding) -> Verdict:
     ("change", "expected"),
     [
         ({}, Verdict.NO_DIFFERENCE),
+        ({"equals_control": True}, Verdict.NO_EFFECT),
+        ({"equals_control": True, "diverged": "collapsed"}, Verdict.DIVERGED),
         ({"probability_above": 0.95}, Verdict.RAISES),
         ({"probability_above": 0.9499}, Verdict.NO_DIFFERENCE),
         ({"probability_below": 0.95}, Verdict.LOWERS),
