@@ -30,6 +30,7 @@ ORDER = (
     Verdict.FASTER,
     Verdict.SLOWER,
     Verdict.NO_DIFFERENCE,
+    Verdict.NO_EFFECT,
     Verdict.NOT_IDENTIFIED,
     Verdict.DIVERGED,
     Verdict.FAILED,

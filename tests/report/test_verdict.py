@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from scalerl_lab.report import forest, page, terminal
 from scalerl_lab.report.verdict import Finding, Speed, Verdict, judge
 
 SAME = Speed(1.0, 0.1, 0.1)
@@ -74,3 +75,8 @@ def test_details_have_their_numbers() -> None:
     assert judge(open_, margin=0.02, demanded=0.95)[1] == (
         "What is open: its own ceiling. At the budget 0.590, the control 0.600."
     )
+
+
+def test_every_verdict_is_listed_on_the_page_and_has_a_style() -> None:
+    assert set(page.ORDER) == set(Verdict) - {Verdict.CONTROL}
+    assert set(terminal.VERDICT_STYLE) == set(forest.SLUG) == set(forest.SIGN) == set(Verdict)
