@@ -25,7 +25,8 @@ class PromptStage(Strict):
     """Prompts of this difficulty still come."""
     domains: dict[Name, PositiveFloat] = Field(default_factory=dict)
     """Domain -> its share of the prompts of every batch, in any unit; others do not come. A small domain is
-    gone through more often. Without any, prompts come as they lie in the training set."""
+    gone through more often; once so many of its prompts are retired that they do not fill its share, others
+    take their places. Without any, prompts come as they lie in the training set."""
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> PromptStage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from scalerl_lab.fit import (
     refit_at_ceiling,
 )
 from scalerl_lab.plan import describe
-from scalerl_lab.records import Change, EvalPoint, Interval, LedgerKind, Role, RunStatus
+from scalerl_lab.records import SPEED_FIELDS, Change, EvalPoint, Interval, LedgerKind, Role, RunStatus
 from scalerl_lab.report.speed import (
     Hours,
     compare,
@@ -32,6 +32,8 @@ from scalerl_lab.report.view import RunView, SweepView
 
 AT_BUDGET = 0.99
 """A point counts as measured at the budget from this share of it on."""
+_CLOCK = {"trial", "at", "gpu_hours", *SPEED_FIELDS}
+"""Fields of a point in which two equal runs may differ: GPU-hours by a meter of the clock."""
 _Z80 = 1.2815515655446004
 
 
@@ -289,15 +291,21 @@ def _row(
 
 
 def _equals(arm: _Arm, control: _Arm) -> bool:
-    """Whether the arm's runs are the control's with the same seeds, point for point, as far as both went."""
+    """Whether every point of the arm's runs equals the control's with the same seed, but for the clock.
+
+    A run with its start alone says nothing, nor one that is ahead of the control's.
+    """
     controls = {run.state.planned.spec.seed: run.points for run in control.runs}
     pairs = [(run.points, controls.get(run.state.planned.spec.seed, ())) for run in arm.runs]
-    trained = all(min(len(own), len(other)) > 1 for own, other in pairs)
-    return trained and all(
-        (mine.step, mine.gpu_hours, mine.pass_rate) == (theirs.step, theirs.gpu_hours, theirs.pass_rate)
+    return all(
+        1 < len(own) <= len(other)
+        and all(_measured_of(mine) == _measured_of(theirs) for mine, theirs in zip(own, other, strict=False))
         for own, other in pairs
-        for mine, theirs in zip(own, other, strict=False)
     )
+
+
+def _measured_of(point: EvalPoint) -> tuple[object, ...]:
+    return tuple(getattr(point, each.name) for each in fields(point) if each.name not in _CLOCK)
 
 
 def _refits(view: SweepView, arm: _Arm, ceiling: float | None) -> list[CeilingRefit]:

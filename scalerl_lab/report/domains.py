@@ -140,7 +140,7 @@ def domains_table(found: Domains) -> RenderableType:
 def _table(curves: Sequence[DomainCurve]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("run", "domain", "prompts", "curve", "first", "last", "gain", "tolerant gain"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=_DRAWN)
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     label = ""
     for curve in curves:
         if label and curve.label != label:
@@ -168,7 +168,7 @@ def drawn(pass_rates: Sequence[float]) -> str:
 
     Worked number: 0, 0.5, 1: the first, the fifth and the last level.
     """
-    stride = -(-len(pass_rates) // _DRAWN)
+    stride = max(-(-(len(pass_rates) - 1) // (_DRAWN - 1)), 1)
     shown = [*pass_rates[:-1:stride], pass_rates[-1]]
     return "".join(_LEVELS[min(int(value * len(_LEVELS)), len(_LEVELS) - 1)] for value in shown)
 

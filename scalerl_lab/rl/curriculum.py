@@ -56,10 +56,15 @@ class Queue:
 
     def __init__(self, prompts: Sequence[int], key: str) -> None:
         self.prompts = prompts
+        self._members = frozenset(prompts)
         self._key = key
         self.epoch = 0
         """Number of the epoch that the next prompt comes from, from 0."""
         self._queue = self._order_of(0)
+
+    def left(self, gone: frozenset[int]) -> int:
+        """How many of its prompts are not gone."""
+        return len(self._members) - len(self._members & gone)
 
     def take(self, num: int, without: Collection[int], retired: Collection[int]) -> list[int]:
         """The next ``num`` distinct prompts, of which there must be enough.
@@ -120,21 +125,25 @@ class Stage:
         first part of a stage has the shares of the weights (Sainte-Lague); a queue with nothing left is
         passed over. Worked number: weights 2 and 1: A B A A B A.
         """
-        left = [sum(p not in retired and p not in without for p in queue.prompts) for queue in self.queues]
+        gone = frozenset(without).union(retired)
+        left = [queue.left(gone) for queue in self.queues]
         if num > sum(left):
             return None
         if len(self.queues) == 1:
             return self.queues[0].take(num, without, retired)
-        batch: list[int] = []
+        places: list[int] = []
         for _ in range(num):
             place = max(
                 (place for place, there in enumerate(left) if there),
                 key=lambda place: self._weights[place] / (2 * self._drawn[place] + 1),
             )
-            batch += self.queues[place].take(1, {*batch, *without}, retired)
+            places.append(place)
             self._drawn[place] += 1
             left[place] -= 1
-        return batch
+        taken = [
+            iter(queue.take(places.count(place), without, retired)) for place, queue in enumerate(self.queues)
+        ]
+        return [next(taken[place]) for place in places]
 
     def state(self) -> StageState:
         """Where it is."""
@@ -229,16 +238,21 @@ class PromptOrder:
         """Go on exactly from where ``state`` was taken.
 
         Raises:
-            CheckpointError: the state is of another set of prompts.
+            CheckpointError: the state is of another set of prompts, or of other stages.
         """
         if state["num_prompts"] != self._num_prompts:
             raise CheckpointError(
                 f"the curriculum's state is of {state['num_prompts']} prompts, "
                 f"this run has {self._num_prompts}"
             )
+        stages, held = self._stages[1:], state.get("stages", [])
+        if [len(stage.queues) for stage in stages] != [len(one["queues"]) for one in held]:
+            raise CheckpointError(
+                f"the curriculum's state is of {len(held)} stages, this run has {len(stages)}, or of others"
+            )
         self._all.load(state)
-        for stage, held in zip(self._stages[1:], state.get("stages", ()), strict=True):
-            stage.load(held)
+        for stage, one in zip(stages, held, strict=True):
+            stage.load(one)
         self._history = {int(prompt): list(rates) for prompt, rates in state["history"].items()}
         self._left_out = frozenset(state.get("left_out", ()))
         solved = {p for p, rates in self._history.items() if any(map(self._retires, rates))}
@@ -327,6 +341,15 @@ def stage_of(cfg: PromptStage, path: str, key: str, problems: Sequence[Problem],
             f"{path} has {num} training prompts, but a rollout needs {needed}; widen the stage, or lower "
             "batch.prompts_per_step"
         )
+    whole = sum(cfg.domains.values())
+    for domain, share in cfg.domains.items():
+        due = math.ceil(share / whole * needed - 1e-9)
+        if len(of_domain[domain]) < due:
+            raise ConfigError(
+                f"{path}.domains: {domain} has {len(of_domain[domain])} training prompts, but its share of a "
+                f"rollout of {needed} is {due}; lower the share, widen the stage, or lower "
+                "batch.prompts_per_step"
+            )
     domains = sorted(of_domain)
     queues = [Queue(of_domain[domain], f"{key}/{domain}") for domain in domains]
     return Stage(cfg.from_step, queues, [cfg.domains.get(domain, 1.0) for domain in domains])

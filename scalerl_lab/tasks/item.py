@@ -16,6 +16,7 @@ metadata     object               none; kept as it is (logic: source_dataset nam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,4 +51,6 @@ class Item:
     def difficulty(self) -> float | None:
         """The number in ``metadata.difficulty``; generators put other things there, which are none."""
         value = self.metadata.get("difficulty")
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            return None
+        return float(value)

@@ -224,6 +224,17 @@ def test_an_arm_whose_run_is_the_control_s_has_no_effect(sim: Sim) -> None:
     *same, last = of_control.points
     apart = (*same, replace(last, pass_rate=last.pass_rate + 0.001))
     assert row(ceilings(_with(sim, points=apart).view()), "sample_average").verdict is Verdict.NO_DIFFERENCE
+    # What differs in anything but the clock is another run, and so may one be that is ahead of the control.
+    tokens = tuple(replace(point, mean_tokens=point.mean_tokens + 1.0) for point in of_control.points)
+    slower = tuple(replace(p, at=p.at + 9.0, gpu_hours=1.1 * p.gpu_hours) for p in of_control.points)
+    assert row(ceilings(_with(sim, points=tokens).view()), "sample_average").verdict is Verdict.NO_DIFFERENCE
+    assert row(ceilings(_with(sim, points=slower).view()), "sample_average").verdict is Verdict.NO_EFFECT
+    behind = [
+        replace(s, points=s.points[:9]) if s.planned.role is Role.CONTROL else s
+        for s in _with(sim, points=of_control.points).states
+    ]
+    ahead = Sim(sim.plan, behind, sim.decisions, sim.ledger)
+    assert row(ceilings(ahead.view()), "sample_average").verdict is not Verdict.NO_EFFECT
     began = ceilings(_with(sim, points=of_control.points[:1]).view())
     assert row(began, "sample_average").verdict is Verdict.NOT_IDENTIFIED
 

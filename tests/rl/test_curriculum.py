@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -316,6 +317,10 @@ def test_a_resumed_run_goes_on_exactly_within_its_stages(
             {"min_difficulty": 4, "domains": {"code": 1}}, 1,
             "no training prompt of the domain code has such a difficulty",
         ),
+        (
+            {"domains": {"code": 9, "math": 1}}, 6,
+            "code has [0-9]+ training prompts, but its share of a rollout of 6 is 6",
+        ),
     ],
 )  # fmt: skip
 def test_stages_that_the_prompts_cannot_fill_are_refused(
@@ -329,3 +334,12 @@ def test_prompts_without_a_difficulty_are_named() -> None:
     cfg = UniformCurriculum(stages=(PromptStage(from_step=0, max_difficulty=1.0),))
     with pytest.raises(ConfigError, match=r"the training prompt logic has none; write a number in metadata"):
         prompt_order(cfg, 1, 0, [Problem((1,), domain="logic")])
+
+
+def test_a_state_of_other_stages_is_refused() -> None:
+    one = PromptOrder(4, 0, math.inf, [Stage(3, [Queue([0, 1], "a"), Queue([2, 3], "b")], [1.0, 1.0])])
+    two = PromptOrder(4, 0, math.inf, [Stage(3, [Queue([0, 1, 2, 3], "c")])])
+    with pytest.raises(CheckpointError, match="state is of 1 stages, this run has 1, or of others"):
+        two.load(one.state())
+    with pytest.raises(CheckpointError, match="state is of 0 stages, this run has 1"):
+        one.load(PromptOrder(4, 0, math.inf).state())

@@ -150,7 +150,10 @@ def main(inputs: int, seed: int) -> None:
         f"{found.waiting} workers waiting, stray processes: {found.strays or 'none'}"
     )
     shared().close()
-    click.echo(f"processes left after closing the pool: {children() or 'none'}")
+    left = children()
+    click.echo(f"processes left after closing the pool: {left or 'none'}")
+    if bad or found.strays or left:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

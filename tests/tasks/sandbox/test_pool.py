@@ -152,7 +152,8 @@ def _state(pid: int) -> str:
 
 
 _HOLDS_A_POOL = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever was started in the background ignores it
 from scalerl_lab.config.sandbox import Sandbox
 from scalerl_lab.tasks.sandbox import Job, Program, SandboxPool, start
 draw = start.draw_user
