@@ -18,7 +18,7 @@ class ArmBoundary:
 
     arm: str
     seeds: tuple[int, ...]
-    """Those measured at two steps; each counts from its own first to its own last measurement."""
+    """Those measured at two steps, as the first of them; each counts from its own first to its own last."""
     problems: str
     num_problems: int
     samples_per_prompt: int
@@ -65,11 +65,18 @@ def _arm_rows(
 ) -> list[ArmBoundary]:
     rows = []
     for problems in dict.fromkeys(name for _, each in reached for name in each.sets):
-        # Seeds of an arm have the same problems: a mean over them is a mean problem by problem.
-        seeds = [(seed, each) for seed, each in reached if problems in each.sets]
+        # A mean over seeds is one problem by problem: a seed that was measured on another number of problems,
+        # as after a change of a data file, cannot be averaged with the first.
+        having = [(seed, each) for seed, each in reached if problems in each.sets]
+        shape = having[0][1].after[problems].shape
+        seeds = [(seed, each) for seed, each in having if each.after[problems].shape == shape]
         before_PK = np.mean([each.before[problems] for _, each in seeds], axis=0)
         after_PK = np.mean([each.after[problems] for _, each in seeds], axis=0)
-        between = [each.between[problems] for _, each in seeds if problems in each.between]
+        between = [
+            each.between[problems]
+            for _, each in seeds
+            if problems in each.between and each.between[problems].shape == shape
+        ]
         middle_PK = np.mean(between, axis=0) if len(between) == len(seeds) else None
         rows.append(
             ArmBoundary(

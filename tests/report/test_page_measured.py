@@ -174,6 +174,19 @@ def test_a_seed_without_a_middle_leaves_the_arm_without_one() -> None:
     assert control.boundary.regime is Regime.OPEN
 
 
+def test_a_seed_of_other_problems_is_not_averaged_with_the_first() -> None:
+    counts = some_counts()
+    counts[ids()["control:1"]] = [passes(step, "heldout", (4,) * 30) for step in STEPS]
+    control = boundaries(view_of({}, counts))[0]
+    assert (control.seeds, control.num_problems) == ((0,), 40)
+    # 20 of 40 problems pass 1 of 4 times.
+    assert control.after[0].median == pytest.approx(0.5 / 4)
+    # In the middle, too: then nothing is said of it.
+    counts = some_counts()
+    counts[ids()["control:1"]][1] = passes(30, "heldout", (4,) * 30)
+    assert boundaries(view_of({}, counts))[0].middle is None
+
+
 def test_a_chart_of_pass_at_k_per_arm_with_the_regime_and_the_sizes(root: ElementTree.Element) -> None:
     drawn = figures(sections(root)["boundary"])
     assert list(drawn) == ["control", "dapo", "token"]

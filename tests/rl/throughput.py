@@ -8,7 +8,7 @@ prompts x 8 generations a step, at most 13 response tokens, ended by the same to
 the same rates, one thread. They take turns of 8 steps, so that a busy machine slows both. What the recipes
 have and TRL has not is left out: interruptions, and a head in bfloat16.
 
-TRL has its best settings on a CPU: the whole batch in one forward and backward pass, no gradient
+TRL has settings that favour it: the whole batch in one forward and backward pass, no gradient
 checkpointing, no reference model, nothing logged or saved, generation with a KV cache. Three schedules:
 
 - ``alone``: ``grpo_tiny``, but one batch is generated, then trained on (TRL's ``steps_per_generation`` 1);
