@@ -29,6 +29,8 @@ START_S = 30.0
 """Seconds in which a sandbox must be ready; it takes hundredths, but a busy machine is no failure."""
 _GRACE_S = 10.0
 """Seconds past the wall clock's end of a test in which the supervisor must have reported."""
+_END_MS = 10_000
+"""Milliseconds in which a killed sandbox must be gone."""
 _HEADER = struct.calcsize(inside.REPORT)
 
 
@@ -120,8 +122,10 @@ class Box:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
-        for fd in (self._to, self._from):
-            os.set_blocking(fd, False)
+        for fd in (self._to, self._from, started.info_fd):
+            if fd is not None:
+                os.set_blocking(fd, False)
+        self._info = b""
         self.clean = True
         """Whether the last test left nothing behind, so that another may follow."""
 
@@ -164,11 +168,21 @@ class Box:
             return ""
 
     def _open_supervisor(self) -> int | None:
-        """A handle on process 1 of the sandbox: killing it ends its namespace, whoever else is in it."""
+        """A handle on process 1 of the sandbox: killing it ends its namespace, whoever else is in it.
+
+        None where there is no namespace, where it is gone, or where bwrap has not told it yet.
+        """
         if self._started.info_fd is None:
             return None
-        info = json.loads(os.read(self._started.info_fd, 4096))
-        return os.pidfd_open(info["child-pid"])
+        try:
+            while not self._info.rstrip().endswith(b"}"):
+                part = os.read(self._started.info_fd, 4096)
+                if not part:
+                    return None
+                self._info += part
+            return os.pidfd_open(json.loads(self._info)["child-pid"])
+        except (BlockingIOError, ProcessLookupError):
+            return None
 
     def run(self, program: Program) -> Outcome:
         """Run one program; it and all its processes are gone when this returns.
@@ -267,12 +281,8 @@ class Box:
                 process.wait(timeout=2.0)
             except subprocess.TimeoutExpired:
                 process.kill()
-        elif self._pidfd is not None:
-            # The kernel lets process 1 go only after the rest of its namespace, and bwrap waits for it.
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:
-            process.kill()  # not ready yet: --die-with-parent takes the rest along
+            self._end_namespace()
         try:
             process.wait(timeout=10.0)
         except subprocess.TimeoutExpired:
@@ -286,6 +296,24 @@ class Box:
         if self._started.folder is not None:
             _kill_marked(f"{WEAK_MARK}={self._started.folder}".encode())
             shutil.rmtree(self._started.folder, ignore_errors=True)
+
+    def _end_namespace(self) -> None:
+        """Kill process 1 of the sandbox, and wait for it.
+
+        The kernel lets process 1 go only after the rest of its namespace. bwrap, which waits for it, is no
+        measure of that: killed itself, it is gone before the signal at its death has reached the others.
+        """
+        self._pidfd = self._pidfd or self._open_supervisor()
+        if self._pidfd is None:
+            self._process.kill()
+            self._process.wait()
+            self._pidfd = self._open_supervisor()  # it may have told it in between
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(_END_MS)
 
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):

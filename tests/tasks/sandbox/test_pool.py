@@ -15,7 +15,7 @@ import pytest
 
 from scalerl_lab.config.sandbox import Sandbox, SandboxLimits
 from scalerl_lab.errors import LabError, ResourceError
-from scalerl_lab.tasks.sandbox import Ending, Job, Kind, Program, SandboxPool, look_around, start
+from scalerl_lab.tasks.sandbox import Box, Ending, Job, Kind, Program, SandboxPool, look_around, start
 from tests.tasks.sandbox.host import PROJECT, processes_of, without_bwrap
 
 pytestmark = without_bwrap
@@ -283,3 +283,13 @@ def test_an_ordinary_user_gets_the_same_by_a_user_namespace(monkeypatch: pytest.
     assert b"PermissionError" in peek.stderr
     assert b"MemoryError" in memory.stderr
     assert again.stdout == b"42\n"
+
+
+def test_a_sandbox_killed_at_any_moment_of_its_start_is_gone_when_kill_returns() -> None:
+    left = []
+    for num in range(100):
+        box = Box(LIMITS, Kind.BUBBLEWRAP)
+        time.sleep(0.0005 * num)
+        box.kill()
+        left += [] if box.uid is None else processes_of({box.uid})
+    assert left == []
