@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from torch.nn import functional
+
 from scalerl_lab.config.recipe import Optimizer, Precision
+from scalerl_lab.engines.decoder import Decoder, rotary
 from scalerl_lab.engines.policy import head_logprobs
+from scalerl_lab.engines.prefixes import Prefixes, distinct_prefixes
 
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
@@ -35,34 +39,35 @@ class TorchLearner:
             fused=True,
         )
 
-    def token_logprobs(self, tokens_BT: torch.Tensor, temperature: float) -> torch.Tensor:
+    def token_logprobs(
+        self, tokens_BT: torch.Tensor, temperature: float, length_B: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Log-probability of every token given those before it; 0 for the first of each row.
 
-        Rows are padded on the right: under a causal mask, padding cannot reach a token that counts.
-
         Args:
-            tokens_BT: token ids.
+            tokens_BT: token ids, rows from the left.
             temperature: of the sampling distribution.
+            length_B: tokens of each row; what follows them is neither computed nor looked at. None where
+                all rows are as long.
 
         Returns:
-            (B, T) float32, with gradient.
+            (B, T) float32, with gradient; 0 past the end of a row.
         """
-        return _taken(self._logprobs(tokens_BT, temperature), tokens_BT)
+        return _score(self.policy, self._head, tokens_BT, temperature, length_B)[0]
 
     def logprobs_and_entropy(
-        self, tokens_BT: torch.Tensor, temperature: float
+        self, tokens_BT: torch.Tensor, temperature: float, length_B: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``token_logprobs``, and the entropy of the distribution that each token is drawn from.
 
         Returns:
-            (B, T) and (B, T) in nats, both with gradient; 0 for the first of each row.
+            (B, T) and (B, T) in nats, both with gradient; 0 for the first of each row and past its end.
         """
-        logp = self._logprobs(tokens_BT, temperature)
-        entropy = -(logp.exp() * logp).sum(-1)
-        return _taken(logp, tokens_BT), torch.nn.functional.pad(entropy, (1, 0))
-
-    def _logprobs(self, tokens_BT: torch.Tensor, temperature: float) -> torch.Tensor:
-        return _next_logprobs(self.policy, self._head, tokens_BT, temperature)
+        logp_BT, entropy_BT = _score(
+            self.policy, self._head, tokens_BT, temperature, length_B, with_entropy=True
+        )
+        assert entropy_BT is not None
+        return logp_BT, entropy_BT
 
     def frozen(self) -> FrozenPolicy:
         """A copy of the policy as it is now."""
@@ -123,9 +128,11 @@ class FrozenPolicy:
         self._head: Precision = head
 
     @torch.no_grad()
-    def token_logprobs(self, tokens_BT: torch.Tensor, temperature: float) -> torch.Tensor:
+    def token_logprobs(
+        self, tokens_BT: torch.Tensor, temperature: float, length_B: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """As the learner's, without gradient."""
-        return _taken(_next_logprobs(self._policy, self._head, tokens_BT, temperature), tokens_BT)
+        return _score(self._policy, self._head, tokens_BT, temperature, length_B)[0]
 
     @torch.no_grad()
     def follow(self, policy: LlamaForCausalLM, new_share: float = 1.0) -> None:
@@ -145,14 +152,51 @@ class FrozenPolicy:
         self._policy.load_state_dict(tensors)
 
 
-def _next_logprobs(
-    policy: LlamaForCausalLM, head: Precision, tokens_BT: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """(B, T - 1, V): distributions of every token but the first."""
-    hidden = policy.model(input_ids=tokens_BT[:, :-1], use_cache=False).last_hidden_state
-    return head_logprobs(hidden, policy.lm_head.weight, head, temperature)
+def _score(
+    policy: LlamaForCausalLM,
+    head: Precision,
+    tokens_BT: torch.Tensor,
+    temperature: float,
+    length_B: torch.Tensor | None,
+    *,
+    with_entropy: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probability of each token but the first of a row (B, T), and the entropy it was drawn from."""
+    num, width = tokens_BT.shape
+    if length_B is None:
+        length_B = torch.full((num,), width, device=tokens_BT.device)
+    # The last token of a row is predicted, but nothing is after it.
+    prefixes = distinct_prefixes(tokens_BT[:, :-1], length_B - 1)
+    logp_UV = head_logprobs(_hidden(policy, prefixes), policy.lm_head.weight, head, temperature)
+    inside_BT = torch.arange(1, width, device=tokens_BT.device) < length_B[:, None]
+    taken = prefixes.place_BT * logp_UV.shape[1] + tokens_BT[:, 1:]
+    logp_BT = _spread(logp_UV.flatten(), taken, inside_BT)
+    if not with_entropy:
+        return logp_BT, None
+    entropy_U = -(logp_UV.exp() * logp_UV).sum(-1)
+    return logp_BT, _spread(entropy_U, prefixes.place_BT, inside_BT)
 
 
-def _taken(logp: torch.Tensor, tokens_BT: torch.Tensor) -> torch.Tensor:
-    taken = logp.gather(-1, tokens_BT[:, 1:, None]).squeeze(-1)
-    return torch.nn.functional.pad(taken, (1, 0))
+def _spread(values_N: torch.Tensor, index_BT: torch.Tensor, inside_BT: torch.Tensor) -> torch.Tensor:
+    """Values by their index inside the mask, 0 outside it and in a first column put before them."""
+    taken = values_N.gather(0, (index_BT * inside_BT).flatten()).view_as(index_BT)
+    return functional.pad(torch.where(inside_BT, taken, 0.0), (1, 0))
+
+
+def _hidden(policy: LlamaForCausalLM, prefixes: Prefixes) -> torch.Tensor:
+    """Last hidden state after each distinct prefix (U, D)."""
+    decoder = Decoder(policy)
+    rows, width = prefixes.place_KT.shape
+    cosine, sine = (table[prefixes.position_U] for table in rotary(policy, width))
+    hidden = functional.embedding(prefixes.token_U, decoder.embedding)
+    place = prefixes.place_KT.flatten()
+    for layer in decoder.layers:
+        # Attention alone looks at whole rows; to their right, where they have ended, nothing looks.
+        query, key, value = (
+            each.flatten(1).index_select(0, place).view(rows, width, decoder.heads, -1).transpose(1, 2)
+            for each in decoder.queries_keys_values(layer, hidden, cosine, sine)
+        )
+        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        attended = attended.transpose(1, 2).reshape(rows * width, -1).index_select(0, prefixes.first_U)
+        hidden = decoder.after_attention(layer, hidden, attended)
+    return decoder.norm(hidden, decoder.last_norm)

@@ -1,8 +1,10 @@
-"""Batched decoding over the policy's own modules, with a preallocated KV cache.
+"""Batched decoding over the policy's own weights, with a preallocated KV cache.
 
-Rows that are in flight hold slots of the cache; a slot is given back when its row ends, and taken again
-by the next prompt. Keys and values stay as the weights of their time computed them: weights may change
-between two calls of ``advance`` and nothing is computed again (in-flight update, stale KV).
+A slot of the cache holds what was written after one prompt, and belongs to all rows that have written just
+that: rows of a prompt begin in one slot, which is decoded once for all of them, and part where their draws
+differ. A slot is given back when its last row ends. Keys and values stay as the weights of their time
+computed them: weights may change between two calls of ``advance`` and nothing is computed again (in-flight
+update, stale KV).
 
 Shapes: S slots in use, L layers, H heads, D width per head, C cache positions, V vocabulary, R rows.
 """
@@ -12,12 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 from scalerl_lab.config.recipe import Precision
+from scalerl_lab.engines.decoder import Decoder, rotary
 from scalerl_lab.engines.policy import head_logprobs
 from scalerl_lab.engines.rows import Decoding, Finished, Rows
 
@@ -30,10 +33,13 @@ _COMPACT_ABOVE = 64
 
 @dataclass(slots=True)
 class Work:
-    """Forward passes of the generator, for the meter."""
+    """What the generator reads and writes, for the meter: each prompt once, each row's response by itself.
+
+    That several rows may share a pass is this engine's way of doing it, and is not counted.
+    """
 
     tokens: int = 0
-    """Tokens that went through the model."""
+    """Tokens of prompts and of rows."""
     attended: int = 0
     """Sum over those tokens of the positions they attended to, themselves included."""
 
@@ -62,17 +68,15 @@ class TorchSampler:
         width = max_prompt_tokens + decoding.most_new_tokens
         self.rows = Rows(rows_per_block * num_blocks, width, decoding, policy.device)
         config = policy.config
-        self._shape = (config.num_attention_heads, config.hidden_size // config.num_attention_heads)
-        heads, head_width = self._shape
+        heads, head_width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
         self._cache = torch.zeros(
             (config.num_hidden_layers, 2, self.rows.num, heads, width, head_width), device=policy.device
         )
-        self._row_of_slot = torch.full((self.rows.num,), self.rows.num, device=policy.device)
+        self._slot_of_row = torch.zeros(self.rows.num + 1, dtype=torch.int64, device=policy.device)
+        """Means something for unfinished rows alone."""
         self._used = 0
-        """Slots below this one may hold a row; those from it on are free."""
-        positions = torch.arange(width, device=policy.device)[None]
-        cosine, sine = policy.model.rotary_emb(torch.zeros(1, device=policy.device), positions)
-        self._cosine, self._sine = cosine[0], sine[0]
+        """Slots below this one may be held; those from it on are free."""
+        self._cosine, self._sine = rotary(policy, width)
 
     # ------------------------------------------------------------ blocks
 
@@ -102,7 +106,7 @@ class TorchSampler:
         wanted = range(len(prompts)) if places is None else places
         place_N = torch.tensor(list(wanted), device=device) * generations
         rows = self._rows_of(block).start + place_N[:, None] + torch.arange(generations, device=device)
-        rows = rows.flatten()
+        rows, slots = rows.flatten(), self._free_slots(len(prompts))
         self.rows.begin(
             rows,
             [prompt for prompt in prompts for _ in range(generations)],
@@ -110,9 +114,8 @@ class TorchSampler:
             self.decoding.max_response_tokens if limit is None else limit,
             self.decoding.temperature if temperature is None else temperature,
         )
-        slots = self._free_slots(len(rows))
-        self._row_of_slot[slots] = rows
-        self._read(prompts, slots.view(len(prompts), generations))
+        self._slot_of_row[rows] = slots.repeat_interleave(generations)
+        self._read(prompts, slots)
 
     @torch.inference_mode()
     def advance(self, target_of_block: dict[int, int], noise: torch.Generator, version: int) -> None:
@@ -126,15 +129,10 @@ class TorchSampler:
         self.rows.target.zero_()
         for block, target in target_of_block.items():
             self.rows.target[self._rows_of(block)] = target
-        weights = _Weights(self._policy)
-        while True:
-            slots = self._running_slots()
-            if not len(slots):
-                break
-            if len(slots) * 2 <= self._used and self._used > _COMPACT_ABOVE and self._idle_is_free():
-                self._compact()
-                continue
-            self._write_token(weights, slots, noise, version)
+        decoder = Decoder(self._policy)
+        while len(rows := self.rows.running().nonzero()[:, 0]):
+            self._compact()
+            self._write_token(decoder, rows, noise, version)
         self._release()
 
     def take(self, block: int) -> Finished:
@@ -148,96 +146,135 @@ class TorchSampler:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All that is in flight: rows, slots, and the part of the KV cache in use."""
-        longest = int(self.rows.length[self._row_of_slot[: self._used]].max()) if self._used else 0
         return {
             **self.rows.tensors(),
-            "slots": self._row_of_slot[: self._used],
-            "cache": self._cache[:, :, : self._used, :, :longest].contiguous(),
+            "slot_of_row": self._slot_of_row,
+            "cache": self._cache[:, :, : self._used, :, : self._longest()].contiguous(),
         }
 
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put back what ``tensors`` gave: decoding goes on bit for bit."""
         self.rows.load_tensors(tensors)
-        self._used = len(tensors["slots"])
-        self._row_of_slot.fill_(self.rows.num)
-        self._row_of_slot[: self._used] = tensors["slots"]
-        longest = tensors["cache"].shape[4]
-        self._cache[:, :, : self._used, :, :longest] = tensors["cache"]
+        self._slot_of_row.copy_(tensors["slot_of_row"])
+        cache = tensors["cache"]
+        self._used = cache.shape[2]
+        self._cache[:, :, : self._used, :, : cache.shape[4]] = cache
 
     # ------------------------------------------------------------ slots
 
     def _rows_of(self, block: int) -> slice:
         return slice(block * self._per_block, (block + 1) * self._per_block)
 
+    def _unfinished(self) -> torch.Tensor:
+        return (~self.rows.done).nonzero()[:, 0]
+
+    def _longest(self) -> int:
+        """Positions of the cache that unfinished rows reach."""
+        return int((self.rows.length * ~self.rows.done).max())
+
+    def _held(self) -> torch.Tensor:
+        """Which slots belong to an unfinished row."""
+        held = torch.zeros(self.rows.num, dtype=torch.bool, device=self._cache.device)
+        held[self._slot_of_row[self._unfinished()]] = True
+        return held
+
     def _free_slots(self, num: int) -> torch.Tensor:
-        free = (self._row_of_slot == self.rows.num).nonzero()[:num, 0]
+        """As many slots that nobody holds, the lowest; unfinished rows are never fewer than slots held."""
+        free = (~self._held()).nonzero()[:num, 0]
         self._used = max(self._used, int(free[-1]) + 1)
         return free
 
-    def _running_slots(self) -> torch.Tensor:
-        return self.rows.running()[self._row_of_slot[: self._used]].nonzero()[:, 0]
-
-    def _idle_is_free(self) -> bool:
-        """Whether every unfinished row in flight is being advanced now."""
-        return not bool((~self.rows.done & ~self.rows.running()).any())
-
     def _release(self) -> None:
-        """Free the slots of rows that have ended."""
-        ended = self.rows.done[self._row_of_slot[: self._used]].nonzero()[:, 0]
-        self._row_of_slot[ended] = self.rows.num
-        held = (self._row_of_slot[: self._used] != self.rows.num).nonzero()
+        """Leave out the slots past the last that is held."""
+        held = self._held().nonzero()
         self._used = int(held[-1, 0]) + 1 if len(held) else 0
 
     def _compact(self) -> None:
-        """Move what is still running to the lowest slots."""
-        slots = self._running_slots()
-        longest = int(self.rows.length[self._row_of_slot[slots]].max())
-        self._cache[:, :, : len(slots), :, :longest] = self._cache[:, :, slots, :, :longest]
-        rows = self._row_of_slot[slots]
-        self._row_of_slot[: self._used] = self.rows.num
-        self._row_of_slot[: len(slots)] = rows
-        self._used = len(slots)
+        """Move what is held to the lowest slots, where that saves more than it costs."""
+        if self._used <= _COMPACT_ABOVE:
+            return
+        held = self._held().nonzero()[:, 0]
+        if len(held) * 2 > self._used:
+            return
+        longest = self._longest()
+        self._cache[:, :, : len(held), :, :longest] = self._cache[:, :, held, :, :longest]
+        moved = torch.empty_like(self._slot_of_row)
+        moved[held] = torch.arange(len(held), device=held.device)
+        rows = self._unfinished()
+        self._slot_of_row[rows] = moved[self._slot_of_row[rows]]
+        self._used = len(held)
+
+    def _part(self, rows: torch.Tensor, vocabulary: int) -> None:
+        """Give slots of their own to rows whose last token differs from that of others in their slot."""
+        token = self.rows.tokens[rows, self.rows.length[rows] - 1]
+        branch, branch_of_row = (self._slot_of_row[rows] * vocabulary + token).unique(return_inverse=True)
+        parent = branch // vocabulary
+        stays = torch.ones_like(parent, dtype=torch.bool)
+        stays[1:] = parent[1:] != parent[:-1]
+        if bool(stays.all()):
+            return
+        parts = ~stays
+        fresh = self._free_slots(int(parts.sum()))
+        longest = self._longest()
+        self._cache[:, :, fresh, :, :longest] = self._cache[:, :, parent[parts], :, :longest]
+        slot = parent.clone()
+        slot[parts] = fresh
+        self._slot_of_row[rows] = slot[branch_of_row]
 
     # ------------------------------------------------------------ the model
 
     @torch.inference_mode()
-    def _read(self, prompts: Sequence[Sequence[int]], slot_PG: torch.Tensor) -> None:
-        """Fill the cache with each prompt but its last token; all rows of a prompt share one pass."""
+    def _read(self, prompts: Sequence[Sequence[int]], slots: torch.Tensor) -> None:
+        """Fill slots with each prompt but its last token."""
         longest = max(len(prompt) for prompt in prompts) - 1
         if longest < 1:
             return
-        read = [list(prompt[:-1]) for prompt in prompts]
-        padded = [row + [self.decoding.pad_id] * (longest - len(row)) for row in read]
-        out = self._policy.model(input_ids=torch.tensor(padded, device=self._cache.device), use_cache=True)
-        for place, layer in enumerate(out.past_key_values.layers):
-            for which, values in enumerate((layer.keys, layer.values)):
-                spread = values.repeat_interleave(slot_PG.shape[1], 0)
-                self._cache[place, which, slot_PG.flatten(), :, :longest] = spread
-        self.work.tokens += sum(len(row) for row in read)
-        self.work.attended += sum(len(row) * (len(row) + 1) // 2 for row in read)
+        decoder, num = Decoder(self._policy), len(prompts)
+        padded = [[*prompt[:-1], *[self.decoding.pad_id] * (longest + 1 - len(prompt))] for prompt in prompts]
+        hidden = decoder.embedding[torch.tensor(padded, device=slots.device).flatten()]
+        cosine, sine = (table[:longest].repeat(num, 1, 1) for table in (self._cosine, self._sine))
+        for place, layer in enumerate(decoder.layers):
+            query, key, value = (
+                each.view(num, longest, decoder.heads, -1).transpose(1, 2)
+                for each in decoder.queries_keys_values(layer, hidden, cosine, sine)
+            )
+            self._cache[place, 0, slots, :, :longest] = key
+            self._cache[place, 1, slots, :, :longest] = value
+            attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            hidden = decoder.after_attention(layer, hidden, attended.transpose(1, 2).flatten(0, 1).flatten(1))
+        read = [len(prompt) - 1 for prompt in prompts]
+        self.work.tokens += sum(read)
+        self.work.attended += sum(num * (num + 1) // 2 for num in read)
 
     def _write_token(
-        self, weights: _Weights, slots: torch.Tensor, noise: torch.Generator, version: int
+        self, decoder: Decoder, rows: torch.Tensor, noise: torch.Generator, version: int
     ) -> None:
-        state = self.rows
-        row_S = self._row_of_slot[: self._used]
+        """One token more in each of the rows."""
+        state, unfinished = self.rows, self._unfinished()
+        # Any row of a slot stands for it; a free slot is given the row that nobody has.
+        row_S = torch.full((self._used,), state.num, device=rows.device)
+        row_S[self._slot_of_row[unfinished]] = unfinished
         position_S = state.length[row_S] - 1
-        hidden = self._decode(weights, state.tokens[row_S, position_S], position_S)
-        rows, position = row_S[slots], position_S[slots]
-        logp_SV = head_logprobs(hidden[slots], weights.head, self._head, state.temperature[rows][:, None])
-        probability_SV = logp_SV.exp()
-        drawn = _draw(probability_SV, noise)
-        self.work.tokens += len(slots)
-        self.work.attended += int(position.sum()) + len(slots)
-        self._note(rows, position + 1, drawn, logp_SV, probability_SV, version)
+        hidden = self._decode(decoder, state.tokens[row_S, position_S], position_S)
+        logp_SV = head_logprobs(hidden, decoder.head, self._head, state.temperature[row_S][:, None])
+        slots, position = self._slot_of_row[rows], state.length[rows] - 1
+        logp_RV = logp_SV[slots]
+        probability_RV = logp_RV.exp()
+        drawn = _draw(probability_RV, noise)
+        self.work.tokens += len(rows)
+        self.work.attended += int(position.sum()) + len(rows)
+        self._note(rows, position + 1, drawn, logp_RV, probability_RV, version)
+        alive = rows[~state.done[rows]]
+        if len(alive):
+            self._part(alive, logp_SV.shape[1])
 
     def _note(
         self,
         rows: torch.Tensor,
         place: torch.Tensor,
         drawn: torch.Tensor,
-        logp_SV: torch.Tensor,
-        probability_SV: torch.Tensor,
+        logp_RV: torch.Tensor,
+        probability_RV: torch.Tensor,
         version: int,
     ) -> None:
         """Write the drawn tokens into their rows, or the phrase where a budget is used up."""
@@ -249,11 +286,11 @@ class TorchSampler:
         token = torch.where(forced, self._phrase[injected.clamp(max=len(self._phrase) - 1)], drawn)
         state.tokens[rows, place] = token
         state.mask[rows, place] = own.float()
-        drawn_logp = logp_SV.gather(1, drawn[:, None])[:, 0]
+        drawn_logp = logp_RV.gather(1, drawn[:, None])[:, 0]
         state.logp[rows, place] = drawn_logp * own
         state.version[rows, place] = torch.where(own, version, -1)
         if self._with_entropy:
-            entropy = -(probability_SV * logp_SV).sum(1)
+            entropy = -(probability_RV * logp_RV).sum(1)
             state.entropy[rows, place] = entropy * own
         state.length[rows] = place + 1
         state.injected[rows] = injected + forced.long()
@@ -271,83 +308,33 @@ class TorchSampler:
         state.truncated[rows] = full
         state.done[rows] = ended | full
 
-    def _decode(self, weights: _Weights, token_S: torch.Tensor, position_S: torch.Tensor) -> torch.Tensor:
+    def _decode(self, decoder: Decoder, token_S: torch.Tensor, position_S: torch.Tensor) -> torch.Tensor:
         """Last hidden state of one token a slot, whose key and value enter the cache."""
         num = len(token_S)
-        heads, head_width = self._shape
         slot_S = torch.arange(num, device=token_S.device)
         reach = int(position_S.max()) + 1
         seen = torch.arange(reach, device=token_S.device) <= position_S[:, None]
-        cosine = self._cosine[position_S][:, None]
-        sine = self._sine[position_S][:, None]
-        hidden = weights.embedding[token_S]
-        for place, layer in enumerate(weights.layers):
-            normed = weights.norm(hidden, layer.before_attention)
-            mixed = functional.linear(normed, layer.query_key_value).view(num, 3 * heads, head_width)
-            turned = _rotate(mixed[:, : 2 * heads], cosine, sine)
-            self._cache[place, 0, slot_S, :, position_S] = turned[:, heads:]
-            self._cache[place, 1, slot_S, :, position_S] = mixed[:, 2 * heads :]
+        cosine, sine = self._cosine[position_S], self._sine[position_S]
+        hidden = decoder.embedding[token_S]
+        for place, layer in enumerate(decoder.layers):
+            query, key, value = decoder.queries_keys_values(layer, hidden, cosine, sine)
+            self._cache[place, 0, slot_S, :, position_S] = key
+            self._cache[place, 1, slot_S, :, position_S] = value
             attended = functional.scaled_dot_product_attention(
-                turned[:, :heads, None],
+                query[:, :, None],
                 self._cache[place, 0, :num, :, :reach],
                 self._cache[place, 1, :num, :, :reach],
                 attn_mask=seen[:, None, None],
             )
-            hidden = hidden + functional.linear(
-                attended.reshape(num, heads * head_width), layer.attention_out
-            )
-            gate, up = functional.linear(weights.norm(hidden, layer.before_mlp), layer.gate_up).chunk(2, -1)
-            hidden = hidden + functional.linear(functional.silu(gate) * up, layer.down)
-        return weights.norm(hidden, weights.last_norm)
+            hidden = decoder.after_attention(layer, hidden, attended.flatten(1))
+        return decoder.norm(hidden, decoder.last_norm)
 
 
-def _draw(probability_SV: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+def _draw(probability_RV: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     """One token a row, by inversion of the cumulative distribution."""
-    cumulative = probability_SV.cumsum(1)
-    share = torch.rand((len(probability_SV), 1), generator=noise, device=noise.device)
+    cumulative = probability_RV.cumsum(1)
+    share = torch.rand((len(probability_RV), 1), generator=noise, device=noise.device)
     below = cumulative <= share.to(cumulative.device) * cumulative[:, -1:]
-    return below.sum(1).clamp(max=probability_SV.shape[1] - 1)
+    return below.sum(1).clamp(max=probability_RV.shape[1] - 1)
 
 
-def _rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding in the half-split layout of Llama."""
-    first, second = x.chunk(2, -1)
-    return x * cosine + torch.cat((-second, first), -1) * sine
-
-
-@dataclass(slots=True)
-class _Layer:
-    before_attention: torch.Tensor
-    query_key_value: torch.Tensor
-    attention_out: torch.Tensor
-    before_mlp: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
-
-
-class _Weights:
-    """The policy's present weights, with products of one input joined into one matrix."""
-
-    def __init__(self, policy: LlamaForCausalLM) -> None:
-        model: Any = policy.model
-        self.embedding: torch.Tensor = model.embed_tokens.weight
-        self.last_norm: torch.Tensor = model.norm.weight
-        self.head: torch.Tensor = policy.lm_head.weight
-        self._eps: float = model.norm.variance_epsilon
-        self.layers = [
-            _Layer(
-                before_attention=layer.input_layernorm.weight,
-                query_key_value=torch.cat(
-                    [getattr(layer.self_attn, f"{name}_proj").weight for name in ("q", "k", "v")]
-                ),
-                attention_out=layer.self_attn.o_proj.weight,
-                before_mlp=layer.post_attention_layernorm.weight,
-                gate_up=torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]),
-                down=layer.mlp.down_proj.weight,
-            )
-            for layer in model.layers
-        ]
-
-    def norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Root-mean-square norm."""
-        return functional.rms_norm(hidden, (hidden.shape[-1],), weight, self._eps)

@@ -21,8 +21,6 @@ from scalerl_lab.rl.rollout import Verified
 
 _MICRO_BATCH_TOKENS = 32768
 """Rows times width that one backward pass may hold."""
-_PARTS = 3
-"""Backward passes of a step; more would cost more in overhead than they save in padding."""
 
 
 @dataclass(slots=True)
@@ -131,7 +129,7 @@ class Trainer:
         lengths = row_lengths(batch.response_mask_BT)
         before_kl, before_tokens = tally.kl or 0.0, tally.tokens
         loss = sum(
-            _backward(self.learner, self._recipe, part, tally) for part in _micro_batches(batch, lengths)
+            _backward(self.learner, self._recipe, part, tally) for part in _micro_batches(batch)
         )
         norm = self.learner.apply_gradient(number) if math.isfinite(loss) else None
         if norm is None:
@@ -157,14 +155,14 @@ class Trainer:
 
     def score(self, policy: TorchLearner | FrozenPolicy, completions: Completions) -> Tensor:
         """What a policy says of completions (B, T), without gradient; 0 past the end of each."""
-        lengths = row_lengths(completions.response_mask_BT)
-        logp_BT = torch.zeros_like(completions.gen_logp_BT)
+        tokens_BT, lengths = completions.tokens_BT, row_lengths(completions.response_mask_BT)
         temperature = self._recipe.sampling.temperature_at(completions.step)
-        for rows in lengths.argsort(stable=True).tensor_split(_num_parts(completions.tokens_BT)):
+        logp_BT = torch.zeros_like(completions.gen_logp_BT)
+        for rows in torch.arange(len(tokens_BT), device=tokens_BT.device).tensor_split(_num_parts(tokens_BT)):
             width = int(lengths[rows].max())
             with torch.no_grad():
-                tokens_BT = completions.tokens_BT[rows, :width]
-                logp_BT[rows, :width] = policy.token_logprobs(tokens_BT, temperature)
+                part_BT = tokens_BT[rows, :width]
+                logp_BT[rows, :width] = policy.token_logprobs(part_BT, temperature, lengths[rows])
         return logp_BT
 
     # ------------------------------------------------------------ state
@@ -222,22 +220,22 @@ def row_lengths(mask_BT: Tensor) -> Tensor:
 
 
 def _num_parts(tokens_BT: Tensor) -> int:
-    return min(max(_PARTS, math.ceil(tokens_BT.numel() / _MICRO_BATCH_TOKENS)), len(tokens_BT))
+    return min(math.ceil(tokens_BT.numel() / _MICRO_BATCH_TOKENS), len(tokens_BT))
 
 
-def _micro_batches(batch: TrainBatch, lengths: Tensor) -> list[TrainBatch]:
-    """Rows of like length together, each part cut to its longest row: less padding to compute."""
-    parts = split(batch.rows(lengths.argsort(stable=True)), _num_parts(batch.tokens_BT))
+def _micro_batches(batch: TrainBatch) -> list[TrainBatch]:
+    """Rows in their order, so that those of one prompt stay together, each part cut to its longest row."""
+    parts = split(batch, _num_parts(batch.tokens_BT))
     return [part.cut(int(row_lengths(part.response_mask_BT).max())) for part in parts]
 
 
 def _backward(learner: TorchLearner, recipe: Recipe, micro: TrainBatch, tally: Tally) -> float:
     temperature, mask_BT = micro.temperature, micro.response_mask_BT
-    entropy_BT = None
+    lengths, entropy_BT = row_lengths(mask_BT), None
     if recipe.entropy_bonus:
-        logp_BT, entropy_BT = learner.logprobs_and_entropy(micro.tokens_BT, temperature)
+        logp_BT, entropy_BT = learner.logprobs_and_entropy(micro.tokens_BT, temperature, lengths)
     else:
-        logp_BT = learner.token_logprobs(micro.tokens_BT, temperature)
+        logp_BT = learner.token_logprobs(micro.tokens_BT, temperature, lengths)
     loss, clipped_BT = objective(recipe, micro, logp_BT, entropy_BT)
     loss.backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 _CONTENT_VERSION = 1
 """Part of the cache key; raised when the same configuration would give other weights."""
 _WARMUP_STEPS = 20
-_PARTS = 2
-"""Backward passes of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +130,11 @@ def imitate(policy: LlamaForCausalLM, tasks: TaskSet, warm_start: Demonstrations
     shown = tasks.demonstrations(warm_start, warm_start.steps * per_step)
     flops = 0
     for step in range(1, warm_start.steps + 1):
-        # Rows of like length together: less padding to compute, and the gradient is the same sum.
-        rows = sorted(shown[(step - 1) * per_step : step * per_step], key=_length)
-        num_targets = sum(len(row.response) for row in rows)
-        part = math.ceil(len(rows) / _PARTS)
-        for first in range(0, len(rows), part):
-            tokens_BT, mask_BT = _padded(rows[first : first + part], tasks.tokenizer.pad_id, policy.device)
-            loss = -(learner.token_logprobs(tokens_BT, 1.0) * mask_BT).sum() / num_targets
-            loss.backward()  # type: ignore[no-untyped-call]
+        rows = shown[(step - 1) * per_step : step * per_step]
+        tokens_BT, mask_BT = _padded(rows, tasks.tokenizer.pad_id, policy.device)
+        length_B = torch.tensor([_length(row) for row in rows], device=policy.device)
+        loss = -(learner.token_logprobs(tokens_BT, 1.0, length_B) * mask_BT).sum() / mask_BT.sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         decay = 0.1 + 0.45 * (1 + math.cos(math.pi * step / warm_start.steps))
         if learner.apply_gradient(step, decay) is None:
             raise RunFailed(
