@@ -65,8 +65,9 @@ class Decoder:
         """
         normed = self.norm(hidden_ND, layer.before_attention)
         mixed = functional.linear(normed, layer.query_key_value).view(-1, 3 * self.heads, self.head_width)
-        turned = _rotate(mixed[:, : 2 * self.heads], cosine, sine)
-        return turned[:, : self.heads], turned[:, self.heads :], mixed[:, 2 * self.heads :]
+        unturned, value = mixed.split((2 * self.heads, self.heads), 1)
+        query, key = _rotate(unturned, cosine, sine).chunk(2, 1)
+        return query, key, value
 
     def after_attention(
         self, layer: Layer, hidden_ND: torch.Tensor, attended_ND: torch.Tensor

@@ -128,12 +128,13 @@ class Rows:
         limit: int,
         temperature: float,
     ) -> None:
-        """Put fresh prompts into rows, one prompt a row."""
+        """Put fresh prompts into rows, each into equally many that follow one another."""
         device = self.tokens.device
-        width = self.tokens.shape[1]
+        width, generations = self.tokens.shape[1], len(rows) // len(prompts)
         padded = [[*prompt, *[self._pad_id] * (width - len(prompt))] for prompt in prompts]
-        self.tokens[rows] = torch.tensor(padded, device=device)
+        self.tokens[rows] = torch.tensor(padded, device=device).repeat_interleave(generations, 0)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        lengths = lengths.repeat_interleave(generations)
         self.length[rows] = lengths
         self.prompt_length[rows] = lengths
         never = torch.full_like(lengths, width)

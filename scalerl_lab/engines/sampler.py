@@ -109,7 +109,7 @@ class TorchSampler:
         rows, slots = rows.flatten(), self._free_slots(len(prompts))
         self.rows.begin(
             rows,
-            [prompt for prompt in prompts for _ in range(generations)],
+            prompts,
             budget_B,
             self.decoding.max_response_tokens if limit is None else limit,
             self.decoding.temperature if temperature is None else temperature,

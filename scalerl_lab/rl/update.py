@@ -31,6 +31,8 @@ class Tally:
     updates: int = 0
     rows: int = 0
     tokens: int = 0
+    scored: int = 0
+    """Of these tokens, the ones that the policy was asked for again: see ``_with_gradient``."""
     prompts: int = 0
     reward: float = 0.0
     grad_norm: float = 0.0
@@ -47,8 +49,8 @@ class Tally:
         return {
             "train_reward": _ratio(self.reward, self.rows),
             "grad_norm": _ratio(self.grad_norm, self.updates),
-            "ratio_clipped": _ratio(self.clipped, self.tokens),
-            "mismatch": _ratio(self.mismatch, self.tokens),
+            "ratio_clipped": _ratio(self.clipped, self.scored),
+            "mismatch": _ratio(self.mismatch, self.scored),
             "lag": _ratio(self.lag, self.generated),
             "prompts_dropped": _ratio(self.dropped, self.prompts),
             "kl": None if self.kl is None else _ratio(self.kl, self.tokens),
@@ -128,9 +130,9 @@ class Trainer:
         """One optimiser step: its operations and its mean log-ratio to the reference."""
         lengths = row_lengths(batch.response_mask_BT)
         before_kl, before_tokens = tally.kl or 0.0, tally.tokens
-        loss = sum(
-            _backward(self.learner, self._recipe, part, tally) for part in _micro_batches(batch)
-        )
+        tally.tokens += int(batch.response_mask_BT.sum())
+        asked = _with_gradient(self._recipe, batch)
+        loss = sum(_backward(self.learner, self._recipe, part, tally) for part in _micro_batches(asked))
         norm = self.learner.apply_gradient(number) if math.isfinite(loss) else None
         if norm is None:
             return None
@@ -223,6 +225,19 @@ def _num_parts(tokens_BT: Tensor) -> int:
     return min(math.ceil(tokens_BT.numel() / _MICRO_BATCH_TOKENS), len(tokens_BT))
 
 
+def _with_gradient(recipe: Recipe, batch: TrainBatch) -> TrainBatch:
+    """The rows that move the policy; the gradient is the same without the others.
+
+    With neither a KL nor an entropy bonus, a row whose advantage is 0 everywhere adds exactly nothing. One
+    row is left at least: a gradient of 0 is an optimiser step too.
+    """
+    if recipe.kl.type != "none" or recipe.entropy_bonus:
+        return batch
+    moves_B = (batch.advantage_BT != 0).any(dim=1)
+    moves_B[0] |= ~moves_B.any()
+    return batch if bool(moves_B.all()) else batch.rows(moves_B.nonzero().squeeze(1))
+
+
 def _micro_batches(batch: TrainBatch) -> list[TrainBatch]:
     """Rows in their order, so that those of one prompt stay together, each part cut to its longest row."""
     parts = split(batch, _num_parts(batch.tokens_BT))
@@ -239,7 +254,7 @@ def _backward(learner: TorchLearner, recipe: Recipe, micro: TrainBatch, tally: T
     loss, clipped_BT = objective(recipe, micro, logp_BT, entropy_BT)
     loss.backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        tally.tokens += int(mask_BT.sum())
+        tally.scored += int(mask_BT.sum())
         tally.clipped += int(clipped_BT.sum())
         tally.mismatch += float(((logp_BT - micro.gen_logp_BT).abs() * mask_BT).sum())
         if micro.ref_logp_BT is not None:
