@@ -65,7 +65,7 @@ class Decoder:
         """
         normed = self.norm(hidden_ND, layer.before_attention)
         mixed = functional.linear(normed, layer.query_key_value).view(-1, 3 * self.heads, self.head_width)
-        unturned, value = mixed.split((2 * self.heads, self.heads), 1)
+        unturned, value = torch.split(mixed, [2 * self.heads, self.heads], 1)
         query, key = _rotate(unturned, cosine, sine).chunk(2, 1)
         return query, key, value
 

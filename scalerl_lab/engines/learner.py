@@ -9,7 +9,6 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
-
 from torch.nn import functional
 
 from scalerl_lab.config.recipe import Optimizer, Precision

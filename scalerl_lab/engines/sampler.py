@@ -207,7 +207,8 @@ class TorchSampler:
     def _part(self, rows: torch.Tensor, vocabulary: int) -> None:
         """Give slots of their own to rows whose last token differs from that of others in their slot."""
         token = self.rows.tokens[rows, self.rows.length[rows] - 1]
-        branch, branch_of_row = (self._slot_of_row[rows] * vocabulary + token).unique(return_inverse=True)
+        branch_R = self._slot_of_row[rows] * vocabulary + token
+        branch, branch_of_row = torch.unique(branch_R, return_inverse=True)
         parent = branch // vocabulary
         stays = torch.ones_like(parent, dtype=torch.bool)
         stays[1:] = parent[1:] != parent[:-1]
@@ -336,5 +337,3 @@ def _draw(probability_RV: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     share = torch.rand((len(probability_RV), 1), generator=noise, device=noise.device)
     below = cumulative <= share.to(cumulative.device) * cumulative[:, -1:]
     return below.sum(1).clamp(max=probability_RV.shape[1] - 1)
-
-

@@ -9,7 +9,7 @@ from typing import Any
 from scalerl_lab.config.profile import Meter, WallMeter
 from scalerl_lab.config.recipe import Recipe
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised whenever the same run would give other numbers; older runs are then not reused."""
 
 _SANDBOX = {

@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
-from scalerl_lab.config.recipe import Optimizer, Precision
+from scalerl_lab.config.recipe import Precision
 from scalerl_lab.config.start import LlamaModel
-from scalerl_lab.engines.learner import TorchLearner
 from scalerl_lab.engines.policy import build_policy
 from scalerl_lab.engines.rows import Decoding, Finished
 from scalerl_lab.engines.sampler import TorchSampler
+from tests.engines.whole import whole_logprobs
 
 V, PAD, END, MARKER = 11, 0, 1, 2
 PROMPTS = [(3, 4, 5), (6, 7), (8, 9, 10, 3, 4), (5,)]
@@ -56,16 +56,15 @@ def drawn(
 def test_logprobs_equal_the_full_forward(temperature: float) -> None:
     model = policy()
     found = drawn(model, decoding(phrase=(MARKER, 4), temperature=temperature), torch.full((24,), 4))
-    learner = TorchLearner(model, Optimizer(), "fp32")
-    full = learner.token_logprobs(found.tokens_BT, temperature)
+    full = whole_logprobs(model, found.tokens_BT, temperature)
     assert ((full - found.logp_BT) * found.mask_BT).abs().max() < 1e-5
 
 
 def test_a_bf16_head_gives_other_logprobs_than_an_fp32_one() -> None:
     model = policy()
     found = drawn(model, decoding(), head="bf16")
-    exact = TorchLearner(model, Optimizer(), "fp32").token_logprobs(found.tokens_BT, 1.0)
-    rough = TorchLearner(model, Optimizer(), "bf16").token_logprobs(found.tokens_BT, 1.0)
+    exact = whole_logprobs(model, found.tokens_BT)
+    rough = whole_logprobs(model, found.tokens_BT, head="bf16")
     off_exact = ((exact - found.logp_BT).abs() * found.mask_BT).sum() / found.mask_BT.sum()
     off_rough = ((rough - found.logp_BT).abs() * found.mask_BT).sum() / found.mask_BT.sum()
     assert off_exact > 1e-4
@@ -167,9 +166,9 @@ def test_a_weight_change_in_flight_keeps_the_old_keys_and_values() -> None:
     assert found.version_BT[late].unique().tolist() == [1]
     # The new weights over stale keys and values are neither model's full forward.
     for model in (policy(0), policy(1)):
-        full = TorchLearner(model, Optimizer(), "fp32").token_logprobs(found.tokens_BT, 1.0)
+        full = whole_logprobs(model, found.tokens_BT)
         assert (full - found.logp_BT)[late].abs().max() > 1e-3
-    old = TorchLearner(policy(0), Optimizer(), "fp32").token_logprobs(found.tokens_BT, 1.0)
+    old = whole_logprobs(policy(0), found.tokens_BT)
     assert (old - found.logp_BT)[early].abs().max() < 1e-5
     assert cached.abs().sum() > 0
 
@@ -183,7 +182,7 @@ def test_advancing_in_parts_equals_advancing_at_once_in_what_it_computes() -> No
     for target in (3, 5, 8):
         sampler.advance({0: target, 1: target - 2}, noise, 0)
     found = sampler.take(0)
-    full = TorchLearner(model, Optimizer(), "fp32").token_logprobs(found.tokens_BT, 1.0)
+    full = whole_logprobs(model, found.tokens_BT)
     assert ((full - found.logp_BT) * found.mask_BT).abs().max() < 1e-5
     with pytest.raises(RuntimeError, match="unfinished"):
         sampler.take(1)
@@ -215,8 +214,40 @@ def test_many_rows_are_moved_together_when_most_have_ended() -> None:
     sampler.start(0, PROMPTS, 50, None)
     sampler.advance({0: 30}, torch.Generator().manual_seed(7), 0)
     found = sampler.take(0)
-    full = TorchLearner(model, Optimizer(), "fp32").token_logprobs(found.tokens_BT, 1.0)
+    full = whole_logprobs(model, found.tokens_BT)
     assert ((full - found.logp_BT) * found.mask_BT).abs().max() < 1e-5
+
+
+def test_rows_that_wrote_the_same_share_a_slot_until_they_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step decodes the distinct prefixes of unfinished rows, and no slot is taken twice."""
+    model = policy()
+    sampler = sampler_of(model, decoding(limit=9), blocks=2)
+    decoded: list[int] = []
+    decode = sampler._decode
+
+    def counted(decoder, token_S, position_S):
+        unfinished = (~sampler.rows.done).nonzero()[:, 0]
+        slots = sampler._slot_of_row[unfinished].tolist()
+        prefixes = {
+            (slot, tuple(sampler.rows.tokens[row, : sampler.rows.length[row]].tolist()))
+            for slot, row in zip(slots, unfinished.tolist(), strict=True)
+        }
+        assert len(prefixes) == len(set(slots)) <= len(token_S)
+        decoded.append(len(prefixes))
+        return decode(decoder, token_S, position_S)
+
+    monkeypatch.setattr(sampler, "_decode", counted)
+    noise = torch.Generator().manual_seed(7)
+    sampler.start(0, PROMPTS, G, None)
+    sampler.advance({0: 3}, noise, version=3)
+    sampler.start(1, PROMPTS, G, None)
+    sampler.advance({0: 9, 1: 9}, noise, version=3)
+    assert decoded[0] == len(PROMPTS)  # a slot a prompt, before any row has drawn
+    assert len(PROMPTS) < decoded[1] <= len(PROMPTS) * G
+    for block in range(2):
+        found = sampler.take(block)
+        full = whole_logprobs(model, found.tokens_BT)
+        assert float(((full - found.logp_BT) * found.mask_BT).detach().abs().max()) < 1e-5
 
 
 # ---------------------------------------------------------------- early truncation, rows of their own
@@ -300,13 +331,12 @@ def test_rows_have_limits_and_temperatures_of_their_own() -> None:
     short, long = sampler.take(0), sampler.take(1)
     assert int(short.num_written.max()) == 4
     assert int(long.num_written.max()) == 9
-    learner = TorchLearner(model, Optimizer(), "fp32")
     for each in model.parameters():
         each.requires_grad_(False)
     for found, right, wrong in ((short, 0.5, 1.0), (long, 1.0, 0.5)):
         off = {
             t: float(
-                ((learner.token_logprobs(found.tokens_BT, t) - found.logp_BT) * found.mask_BT).abs().max()
+                ((whole_logprobs(model, found.tokens_BT, t) - found.logp_BT) * found.mask_BT).abs().max()
             )
             for t in (right, wrong)
         }
@@ -329,5 +359,5 @@ def test_places_take_new_prompts_while_the_others_stay() -> None:
     assert after.tokens_BT[fresh][:G, :3].tolist() == [[9, 9, 9]] * G
     assert after.tokens_BT[fresh][G:, 0].tolist() == [7] * G
     assert after.version_BT[fresh][after.mask_BT[fresh] > 0].unique().tolist() == [6]
-    full = TorchLearner(model, Optimizer(), "fp32").token_logprobs(after.tokens_BT, 1.0)
+    full = whole_logprobs(model, after.tokens_BT)
     assert ((full - after.logp_BT) * after.mask_BT).abs().max() < 1e-5

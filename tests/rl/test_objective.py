@@ -15,7 +15,7 @@ from torch import Tensor
 from scalerl_lab.config.objective import Reinforce
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.rl.batch import Completions, Frozen, TrainBatch, assemble, mini_batches, split
-from scalerl_lab.rl.update import objective
+from scalerl_lab.rl.update import _with_gradient, objective
 from tests.rl.batches import TABLES
 from tests.rl.tiny import tiny_recipe
 
@@ -177,6 +177,29 @@ def test_micro_batches_and_ranks_add_up(axis: str) -> None:
             split_value, split_grad = value_and_grad(recipe, parts, NOW.table)
             torch.testing.assert_close(split_value, value, rtol=1e-12, atol=1e-14)
             torch.testing.assert_close(split_grad, grad, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_rows_that_are_not_passed_through_the_policy_add_nothing(axis: str) -> None:
+    recipe = recipe_of(AXES[axis])
+    acts_without_advantage = recipe.kl.type != "none" or recipe.entropy_bonus > 0
+    for batch in steps_of(recipe):
+        advantage_BT = batch.advantage_BT.clone()
+        advantage_BT[::3] = 0.0
+        batch = replace(batch, advantage_BT=advantage_BT)
+        asked = _with_gradient(recipe, batch)
+        moved = int((advantage_BT != 0).any(1).sum())
+        assert asked.num_rows == (batch.num_rows if acts_without_advantage else moved)
+        _, whole = value_and_grad(recipe, [batch], NOW.table)
+        _, part = value_and_grad(recipe, [asked], NOW.table)
+        assert torch.allclose(whole, part, rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_without_any_gradient_still_passes_a_row() -> None:
+    recipe = recipe_of({})
+    batch = steps_of(recipe)[0]
+    batch = replace(batch, advantage_BT=torch.zeros_like(batch.advantage_BT))
+    assert _with_gradient(recipe, batch).num_rows == 1
 
 
 def test_every_axis_changes_the_gradient() -> None:
