@@ -47,6 +47,8 @@ class ChainArithmetic(Strict):
     type: Literal["chain_arithmetic"] = "chain_arithmetic"
     modulus: PositiveInt = 7
     operations: tuple[Literal["+", "-", "*"], ...] = ("+", "-", "*")
+    max_operand: PositiveInt | None = None
+    """Largest operand; that below the modulus when absent. Fewer operands are fewer facts to learn."""
     min_steps: PositiveInt = 2
     max_steps: PositiveInt = 10
     num_train: PositiveInt = 2048

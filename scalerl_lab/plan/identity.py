@@ -43,6 +43,7 @@ NEUTRAL: dict[str, Any] = {
     "early_truncation": {"type": "none"},
     "evaluation.temperature_changes": [],
     "tasks.downstream": {},
+    "tasks.max_operand": None,
     "evaluation.downstream": None,
     "evaluation.boundary": None,
     "evaluation.ngram_overlap": None,

@@ -29,9 +29,10 @@ _HELDOUT_SHARE = 8
 _DRAW = 4096
 
 
-def _operands(operation: str, modulus: int) -> range:
+def _operands(operation: str, of: ChainArithmetic) -> range:
     """Operands that change something: no +0, -0, *0 and *1."""
-    return range(2, modulus) if operation == "*" else range(1, modulus)
+    end = of.modulus if of.max_operand is None else min(of.modulus, of.max_operand + 1)
+    return range(2, end) if operation == "*" else range(1, end)
 
 
 def is_heldout(prompt: Sequence[int]) -> bool:
@@ -68,10 +69,11 @@ class ChainArithmeticTasks:
 
     def __init__(self, config: ChainArithmetic) -> None:
         self._config = config
-        self._moves = tuple((op, v) for op in config.operations for v in _operands(op, config.modulus))
+        self._moves = tuple((op, v) for op in config.operations for v in _operands(op, config))
         if not self._moves:
             raise ConfigError(
-                f"tasks: no operation changes a value modulo {config.modulus}; take a larger one"
+                f"tasks: no operation changes a value modulo {config.modulus} with operands up to "
+                f"{config.max_operand or config.modulus - 1}; take a larger modulus or max_operand"
             )
         values = [str(value) for value in range(config.modulus)]
         self.tokenizer = Tokenizer(["=", *values, *(f"{op}{value}" for op, value in self._moves)])
@@ -152,7 +154,7 @@ class ChainArithmeticTasks:
         operation_NK = rng.integers(0, len(operations), (_DRAW, of.max_steps))
         share_NK = rng.random((_DRAW, of.max_steps))
         steps_N = rng.integers(of.min_steps, of.max_steps + 1, _DRAW)
-        sizes = [len(_operands(op, self._config.modulus)) for op in operations]
+        sizes = [len(_operands(op, self._config)) for op in operations]
         first = np.asarray([self._first_of(op) for op in operations])
         move_NK = first[operation_NK] + np.floor(share_NK * np.asarray(sizes)[operation_NK]).astype(np.int64)
         return start_N, move_NK, steps_N
@@ -160,7 +162,7 @@ class ChainArithmeticTasks:
     def _first_of(self, operation: str) -> int:
         """Place of an operation's first move."""
         before = self._config.operations[: self._config.operations.index(operation)]
-        return sum(len(_operands(op, self._config.modulus)) for op in before)
+        return sum(len(_operands(op, self._config)) for op in before)
 
     def _prompts(self, start_N: Ints, move_NK: Ints, steps_N: Ints) -> Ints:
         num, most = move_NK.shape

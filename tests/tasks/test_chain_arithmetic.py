@@ -155,6 +155,27 @@ def test_too_few_distinct_prompts_is_an_error_that_says_what_to_do() -> None:
         )
 
 
+def test_operands_end_at_the_largest_one() -> None:
+    few = ChainArithmetic(
+        modulus=11,
+        operations=("+", "*"),
+        max_operand=3,
+        min_steps=1,
+        max_steps=3,
+        num_train=200,
+        num_heldout=20,
+        num_heldout=20,
+    )
+    tasks = ChainArithmeticTasks(few)
+    words = {word for p in tasks.train for word in tasks.tokenizer.decode(p.prompt).split()[1:-1]}
+    assert words == {"+1", "+2", "+3", "*2", "*3"}
+    for problem in tasks.train:
+        text = tasks.tokenizer.decode(problem.prompt)
+        assert tasks.tokenizer.decode(problem.answer) == str(worked_by_hand(text, 11)), text
+    with pytest.raises(ConfigError, match="with operands up to 1; take a larger modulus or max_operand"):
+        ChainArithmeticTasks(ChainArithmetic(operations=("*",), max_operand=1))
+
+
 def test_a_modulus_without_moves_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no operation changes a value"):
         ChainArithmeticTasks(ChainArithmetic(modulus=2, operations=("*",)))
