@@ -164,7 +164,6 @@ def test_operands_end_at_the_largest_one() -> None:
         max_steps=3,
         num_train=200,
         num_heldout=20,
-        num_heldout=20,
     )
     tasks = ChainArithmeticTasks(few)
     words = {word for p in tasks.train for word in tasks.tokenizer.decode(p.prompt).split()[1:-1]}
