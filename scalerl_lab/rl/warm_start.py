@@ -30,7 +30,7 @@ from scalerl_lab.tasks import Demonstration, TaskSet, training_files
 if TYPE_CHECKING:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-_CONTENT_VERSION = 1
+_CONTENT_VERSION = 2
 """Part of the cache key; raised when the same configuration would give other weights."""
 _WARMUP_STEPS = 20
 

@@ -118,7 +118,7 @@ def test_without_a_terminal_there_are_only_plain_lines(sim: Sim) -> None:
     lines = out.getvalue().splitlines()
     assert "\x1b" not in out.getvalue()
     assert lines[0] == "Ray sees no GPU here."
-    assert "1 lab GPU-hour = 4.07e7" in lines[2]
+    assert "1 lab GPU-hour = 1.4e8" in lines[2]
     assert lines[-1] == "dapo_loss:0: killed: the reason"
     assert len(lines) == 4 + 2 + 1
 

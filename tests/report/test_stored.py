@@ -60,7 +60,7 @@ def test_status(store: Store, sim: Sim) -> None:
     assert "Ceilings are as fitted at each run's last verdict;" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
     assert "kill: ceiling below" in text
-    assert "1 lab GPU-hour = 4.07e7" in text
+    assert "1 lab GPU-hour = 1.4e8" in text
     document = status_json(store, sweep_id)
     by_label = {f"{run['arm']}:{run['seed']}": run for run in document["runs"]}
     killed = by_label["dapo_loss:0"]
