@@ -33,7 +33,7 @@ from scalerl_lab.rl.checkpoint_index import Checkpoint, checkpoints_of, name_of
 from scalerl_lab.rl.difficulty import left_out
 from scalerl_lab.rl.evaluate import Evaluated, Evaluator
 from scalerl_lab.rl.meter import Clock, ModelShape, Pace
-from scalerl_lab.rl.rollout import NoBatch, Rollout
+from scalerl_lab.rl.rollout import NoBatch, Rollout, curriculum_of
 from scalerl_lab.rl.update import Tally, Trainer
 from scalerl_lab.rl.warm_start import Start, start_policy
 from scalerl_lab.tasks import TaskSet, build_tasks, close_shared_pools
@@ -62,6 +62,7 @@ def _train(spec: RunSpec, folder: Path, cache: Path, trial: int, supervisor: Sup
     if tasks.isolation is not None:
         supervisor.emit(SandboxUsed(trial, time.time(), **asdict(tasks.isolation)))
     if checkpoint is None:
+        curriculum_of(spec.recipe, tasks, spec.seed)  # refused before a warm start is paid for
         start = start_policy(spec.recipe, tasks, spec.run_id, spec.seed, cache)
         run = _Run(spec, tasks, start.policy, folder, trial, supervisor)
         run.begin(start)

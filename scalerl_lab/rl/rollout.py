@@ -18,7 +18,7 @@ from scalerl_lab.engines.rows import Decoding, Finished
 from scalerl_lab.engines.sampler import TorchSampler
 from scalerl_lab.records import EndReason
 from scalerl_lab.rl.batch import Completions
-from scalerl_lab.rl.curriculum import OrderState, prompt_order
+from scalerl_lab.rl.curriculum import OrderState, PromptOrder, prompt_order
 from scalerl_lab.rl.filters import judge
 from scalerl_lab.rl.lengths import interruption_phrase, thinking_budgets
 from scalerl_lab.rl.off_policy import schedule_of
@@ -97,6 +97,17 @@ def decoding_of(recipe: Recipe, tasks: TaskSet, temperature: float) -> Decoding:
     )
 
 
+def curriculum_of(recipe: Recipe, tasks: TaskSet, seed: int) -> PromptOrder:
+    """The order of a run's training prompts, at its start.
+
+    Raises:
+        ConfigError: a stage of it cannot be filled from these prompts.
+    """
+    return prompt_order(
+        recipe.curriculum, len(tasks.train), seed, tasks.train, recipe.batch.prompts_per_rollout
+    )
+
+
 def longest_prompt(problems: tuple[Problem, ...]) -> int:
     """Tokens of the longest prompt."""
     return max(len(problem.prompt) for problem in problems)
@@ -118,9 +129,7 @@ class Rollout:
         self._schedule = schedule_of(recipe.off_policy)
         self._blocks = self._schedule.num_blocks(recipe.off_policy)
         self._generations = recipe.sampling.generations_per_prompt
-        self._curriculum = prompt_order(
-            recipe.curriculum, len(tasks.train), seed, tasks.train, recipe.batch.prompts_per_rollout
-        )
+        self._curriculum = curriculum_of(recipe, tasks, seed)
         self._prompts: dict[int, list[int]] = {}
         self._refilled: dict[int, Refilled] = {}
         decoding = decoding_of(recipe, tasks, recipe.sampling.temperature)

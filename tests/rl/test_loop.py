@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scalerl_lab.errors import NotSupported
+from scalerl_lab.errors import ConfigError, NotSupported
 from scalerl_lab.records import (
     CheckpointSaved,
     EndReason,
@@ -169,6 +169,15 @@ def test_an_engine_this_version_lacks_is_refused_before_anything_is_built(
     recipe = tiny_recipe(engine={role: asked}, resources={f"{role}_gpus": 1})
     with pytest.raises(NotSupported, match="allowed: torch"):
         run_to(Recorder(1.0), tmp_path, recipe)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_that_cannot_be_filled_is_refused_before_the_warm_start(tmp_path: Path) -> None:
+    few = tiny_recipe().tasks.model_dump() | {"num_train": 24}
+    hardest = {"type": "uniform", "stages": [{"from_step": 0, "min_difficulty": 6}]}
+    spec = spec_of(tiny_recipe(tasks=few, curriculum=hardest, batch={"prompts_per_step": 12}))
+    with pytest.raises(ConfigError, match=r"curriculum\.stages\.0"):
+        train(spec, tmp_path / "run", tmp_path / "cache", 1, Recorder(1.0))
     assert not list(tmp_path.iterdir())
 
 
