@@ -29,8 +29,8 @@ START_S = 30.0
 """Seconds in which a sandbox must be ready; it takes hundredths, but a busy machine is no failure."""
 _GRACE_S = 10.0
 """Seconds past the wall clock's end of a test in which the supervisor must have reported."""
-_END_MS = 10_000
-"""Milliseconds in which a killed sandbox must be gone."""
+_END_S = 10.0
+"""Seconds in which a killed sandbox must be gone; what is left then is killed by bwrap's own end."""
 _HEADER = struct.calcsize(inside.REPORT)
 
 
@@ -284,7 +284,7 @@ class Box:
         else:
             self._end_namespace()
         try:
-            process.wait(timeout=10.0)
+            process.wait(timeout=_END_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -300,20 +300,25 @@ class Box:
     def _end_namespace(self) -> None:
         """Kill process 1 of the sandbox, and wait for it.
 
-        The kernel lets process 1 go only after the rest of its namespace. bwrap, which waits for it, is no
-        measure of that: killed itself, it is gone before the signal at its death has reached the others.
+        The kernel lets process 1 go only after the rest of its namespace. bwrap is killed by no means before
+        it has told process 1: the two wait for one another then, and that process would wait for ever.
         """
-        self._pidfd = self._pidfd or self._open_supervisor()
+        assert self._started.info_fd is not None
+        deadline = time.monotonic() + _END_S
+        told = select.poll()
+        told.register(self._started.info_fd, select.POLLIN)
+        while self._pidfd is None and self._process.poll() is None and time.monotonic() < deadline:
+            self._pidfd = self._open_supervisor()
+            if self._pidfd is None and not told.poll(1000.0 * max(0.0, deadline - time.monotonic())):
+                break
         if self._pidfd is None:
             self._process.kill()
-            self._process.wait()
-            self._pidfd = self._open_supervisor()  # it may have told it in between
-        if self._pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            poll.poll(_END_MS)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        gone = select.poll()
+        gone.register(self._pidfd, select.POLLIN)
+        gone.poll(1000.0 * max(0.0, deadline - time.monotonic()))
 
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
