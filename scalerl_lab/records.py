@@ -143,9 +143,10 @@ class EvalPoint:
     """Mean raw reward (+1/-1) of the training completions since the point before."""
     grad_norm: float | None = None
     ratio_clipped: float | None = None
-    """Share of trained tokens at a bound of the ratio since the point before."""
+    """Share of tokens at a bound of the ratio since the point before, over rows that can move the policy:
+    under neither a KL nor an entropy bonus, those with an advantage."""
     mismatch: float | None = None
-    """Mean |log-probability trainer minus generator| over trained tokens since the point before."""
+    """Mean |log-probability trainer minus generator| since the point before, over tokens of the same rows."""
     lag: float | None = None
     """Mean age of trained tokens in optimiser steps since the point before."""
     prompts_dropped: float | None = None

@@ -48,7 +48,7 @@ class ChainArithmetic(Strict):
     modulus: PositiveInt = 7
     operations: tuple[Literal["+", "-", "*"], ...] = ("+", "-", "*")
     max_operand: PositiveInt | None = None
-    """Largest operand; that below the modulus when absent. Fewer operands are fewer facts to learn."""
+    """Largest operand, below the modulus; ``modulus - 1`` when absent. Fewer operands are fewer facts."""
     min_steps: PositiveInt = 2
     max_steps: PositiveInt = 10
     num_train: PositiveInt = 2048
@@ -62,6 +62,15 @@ class ChainArithmetic(Strict):
     def _steps_in_order(self) -> ChainArithmetic:
         if self.max_steps < self.min_steps:
             raise ValueError(f"max_steps ({self.max_steps}) must be at least min_steps ({self.min_steps})")
+        return self
+
+    @model_validator(mode="after")
+    def _operands_below_the_modulus(self) -> ChainArithmetic:
+        if self.max_operand is not None and self.max_operand >= self.modulus:
+            raise ValueError(
+                f"max_operand ({self.max_operand}) must be below the modulus ({self.modulus}); "
+                "leave it out for all operands"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,9 @@
 """The trainer's side of the policy: log-probabilities with gradient, clipping, AdamW, and frozen copies.
 
-Shapes: B rows, T tokens, V vocabulary.
+Gradients of rows that share a prefix meet in one place. On a CPU they are added in one order; on a GPU they
+are not, so that there a run is not repeated bit for bit.
+
+Shapes: B rows, T tokens, V vocabulary, U distinct prefixes, D width.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class TorchLearner:
         """Log-probability of every token given those before it; 0 for the first of each row.
 
         Args:
-            tokens_BT: token ids, rows from the left.
+            tokens_BT: token ids, rows from the left; at least one row has two.
             temperature: of the sampling distribution.
             length_B: tokens of each row; what follows them is neither computed nor looked at. None where
                 all rows are as long.
@@ -168,8 +171,8 @@ def _score(
     prefixes = distinct_prefixes(tokens_BT[:, :-1], length_B - 1)
     logp_UV = head_logprobs(_hidden(policy, prefixes), policy.lm_head.weight, head, temperature)
     inside_BT = torch.arange(1, width, device=tokens_BT.device) < length_B[:, None]
-    taken = prefixes.place_BT * logp_UV.shape[1] + tokens_BT[:, 1:]
-    logp_BT = _spread(logp_UV.flatten(), taken, inside_BT)
+    index_BT = prefixes.place_BT * logp_UV.shape[1] + tokens_BT[:, 1:]
+    logp_BT = _spread(logp_UV.flatten(), index_BT, inside_BT)
     if not with_entropy:
         return logp_BT, None
     entropy_U = -(logp_UV.exp() * logp_UV).sum(-1)

@@ -87,10 +87,8 @@ class Rows:
 
     _NAMES = (
         "tokens", "mask", "logp", "version", "entropy", "length", "prompt_length", "written", "budget",
-        "injected", "marked", "done", "truncated", "target",
+        "injected", "marked", "done", "truncated", "target", "limit", "temperature", "certain",
     )  # fmt: skip
-    _LATER_NAMES = ("limit", "temperature", "certain")
-    """Absent from checkpoints of versions in which every row had the decoding's own."""
 
     def __init__(self, num: int, width: int, decoding: Decoding, device: torch.device) -> None:
         self.num = num
@@ -170,12 +168,9 @@ class Rows:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The whole state, by name."""
-        return {f"rows.{name}": getattr(self, name) for name in (*self._NAMES, *self._LATER_NAMES)}
+        return {f"rows.{name}": getattr(self, name) for name in self._NAMES}
 
     def load_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Put back what ``tensors`` gave."""
         for name in self._NAMES:
             getattr(self, name).copy_(tensors[f"rows.{name}"])
-        for name in self._LATER_NAMES:
-            if f"rows.{name}" in tensors:
-                getattr(self, name).copy_(tensors[f"rows.{name}"])

@@ -33,10 +33,8 @@ _COMPACT_ABOVE = 64
 
 @dataclass(slots=True)
 class Work:
-    """What the generator reads and writes, for the meter: each prompt once, each row's response by itself.
-
-    That several rows may share a pass is this engine's way of doing it, and is not counted.
-    """
+    """What the generator reads and writes, for the meter: prompts but their last token once, and one token
+    a row for each that it writes, though rows may share a pass here."""
 
     tokens: int = 0
     """Tokens of prompts and of rows."""
@@ -72,7 +70,7 @@ class TorchSampler:
         self._cache = torch.zeros(
             (config.num_hidden_layers, 2, self.rows.num, heads, width, head_width), device=policy.device
         )
-        self._slot_of_row = torch.zeros(self.rows.num + 1, dtype=torch.int64, device=policy.device)
+        self._slot_of_row = torch.zeros(self.rows.num, dtype=torch.int64, device=policy.device)
         """Means something for unfinished rows alone."""
         self._used = 0
         """Slots below this one may be held; those from it on are free."""
@@ -198,7 +196,7 @@ class TorchSampler:
             return
         longest = self._longest()
         self._cache[:, :, : len(held), :, :longest] = self._cache[:, :, held, :, :longest]
-        moved = torch.empty_like(self._slot_of_row)
+        moved = torch.zeros_like(self._slot_of_row)
         moved[held] = torch.arange(len(held), device=held.device)
         rows = self._unfinished()
         self._slot_of_row[rows] = moved[self._slot_of_row[rows]]
@@ -216,7 +214,7 @@ class TorchSampler:
             return
         parts = ~stays
         fresh = self._free_slots(int(parts.sum()))
-        longest = self._longest()
+        longest = int(self.rows.length[rows].max()) - 1
         self._cache[:, :, fresh, :, :longest] = self._cache[:, :, parent[parts], :, :longest]
         slot = parent.clone()
         slot[parts] = fresh
@@ -245,7 +243,7 @@ class TorchSampler:
             hidden = decoder.after_attention(layer, hidden, attended.transpose(1, 2).flatten(0, 1).flatten(1))
         read = [len(prompt) - 1 for prompt in prompts]
         self.work.tokens += sum(read)
-        self.work.attended += sum(num * (num + 1) // 2 for num in read)
+        self.work.attended += sum(each * (each + 1) // 2 for each in read)
 
     def _write_token(
         self, decoder: Decoder, rows: torch.Tensor, noise: torch.Generator, version: int

@@ -68,6 +68,7 @@ NEUTRAL: dict[str, Any] = {
     "tasks.weights": {},
     "tasks.sandbox": _SANDBOX,
     "tasks.code_reward": _CODE_REWARD,
+    "tasks.parts.tasks.max_operand": None,
     "tasks.parts.tasks.sandbox": _SANDBOX,
     "tasks.parts.tasks.code_reward": _CODE_REWARD,
     "tasks.parts.tasks.downstream of reasoning_gym": {},

@@ -142,12 +142,12 @@ class _Run:
         for clock in (self.clock, self._saved_clock):
             clock.flops, clock.wall_s = state["clock"]["flops"], state["clock"]["wall_s"]
         self._tally = Tally(**state["tally"])
-        self._pace = Pace(**state.get("pace", {}))
+        self._pace = Pace(**state["pace"])
         self._policy.load_state_dict(load_tensors(checkpoint, "policy"))
         self._learner.load_optimizer_tensors(load_tensors(checkpoint, "optimizer"))
         self._rollout.load(state["rollout"], load_tensors(checkpoint, "rollout"))
         frozen = load_tensors(checkpoint, "frozen") if self._trainer.tensors() else {}
-        self._trainer.load(state.get("trainer", {}), frozen)
+        self._trainer.load(state["trainer"], frozen)
         for written in state["facts"]:
             self._supervisor.emit(fact_from_json(written))
         self._supervisor.emit(self._saved_fact(checkpoint))

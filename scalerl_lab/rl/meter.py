@@ -4,8 +4,11 @@
     its training (forward and backward)   3 times that
 
 with N the parameters of all matrices and the head (not embeddings, not norms), l layers of width d, and
-c the positions attended to, the token itself included. Padding and finished rows that a batch happens to
-carry along do not count. All counts are exact integers, so that they are the same on every machine.
+c the positions attended to, the token itself included.
+
+Padding and finished rows that a batch happens to carry along do not count. What rows have in common does,
+and so do rows that carry loss but no advantage: that an engine passes the former once and the latter not at
+all is no property of the recipe. All counts are exact integers, so that they are the same on every machine.
 """
 
 from __future__ import annotations

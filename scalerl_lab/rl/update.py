@@ -31,8 +31,9 @@ class Tally:
     updates: int = 0
     rows: int = 0
     tokens: int = 0
+    """Tokens that carry loss."""
     scored: int = 0
-    """Of these tokens, the ones that the policy was asked for again: see ``_with_gradient``."""
+    """Those among them of rows that can move the policy: see ``_with_gradient``."""
     prompts: int = 0
     reward: float = 0.0
     grad_norm: float = 0.0

@@ -69,12 +69,14 @@ class ChainArithmeticTasks:
 
     def __init__(self, config: ChainArithmetic) -> None:
         self._config = config
+        for op in config.operations:
+            if not _operands(op, config):
+                raise ConfigError(
+                    f"tasks: {op} changes no value modulo {config.modulus} with operands up to "
+                    f"{config.max_operand or config.modulus - 1}; take a larger modulus or max_operand, or "
+                    "leave the operation out"
+                )
         self._moves = tuple((op, v) for op in config.operations for v in _operands(op, config))
-        if not self._moves:
-            raise ConfigError(
-                f"tasks: no operation changes a value modulo {config.modulus} with operands up to "
-                f"{config.max_operand or config.modulus - 1}; take a larger modulus or max_operand"
-            )
         values = [str(value) for value in range(config.modulus)]
         self.tokenizer = Tokenizer(["=", *values, *(f"{op}{value}" for op, value in self._moves)])
         self._equals = self.tokenizer.id_of("=")

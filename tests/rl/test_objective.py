@@ -15,7 +15,7 @@ from torch import Tensor
 from scalerl_lab.config.objective import Reinforce
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.rl.batch import Completions, Frozen, TrainBatch, assemble, mini_batches, split
-from scalerl_lab.rl.update import _with_gradient, objective
+from scalerl_lab.rl.update import Tally, _with_gradient, objective
 from tests.rl.batches import TABLES
 from tests.rl.tiny import tiny_recipe
 
@@ -193,6 +193,12 @@ def test_rows_that_are_not_passed_through_the_policy_add_nothing(axis: str) -> N
         _, whole = value_and_grad(recipe, [batch], NOW.table)
         _, part = value_and_grad(recipe, [asked], NOW.table)
         assert torch.allclose(whole, part, rtol=1e-12, atol=1e-12)
+
+
+def test_mismatch_and_clips_are_over_the_rows_that_were_passed() -> None:
+    """By hand: of 10 tokens with loss, 4 were scored, 1 of them at a bound, with 0.2 of mismatch in all."""
+    means = Tally(updates=1, tokens=10, scored=4, clipped=1, mismatch=0.2).means()
+    assert (means["ratio_clipped"], means["mismatch"]) == (0.25, 0.05)
 
 
 def test_a_step_without_any_gradient_still_passes_a_row() -> None:

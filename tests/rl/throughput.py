@@ -4,7 +4,7 @@
     python -m tests.rl.throughput --rounds 20
 
 Both train from one warm start: the same Llama with the same weights, the same vocabulary and prompts, 16
-prompts x 8 generations a step, at most 13 response tokens, ended by the same token, float32, fused AdamW at
+prompts x 8 generations a step, at most 17 response tokens, ended by the same token, float32, fused AdamW at
 the same rates, one thread. They take turns of 8 steps, so that a busy machine slows both. What the recipes
 have and TRL has not is left out: interruptions, and a head in bfloat16.
 

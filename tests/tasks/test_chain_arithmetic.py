@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from scalerl_lab.config.recipe import Recipe
 from scalerl_lab.config.schema import types_of
@@ -171,12 +172,14 @@ def test_operands_end_at_the_largest_one() -> None:
     for problem in tasks.train:
         text = tasks.tokenizer.decode(problem.prompt)
         assert tasks.tokenizer.decode(problem.answer) == str(worked_by_hand(text, 11)), text
-    with pytest.raises(ConfigError, match="with operands up to 1; take a larger modulus or max_operand"):
-        ChainArithmeticTasks(ChainArithmetic(operations=("*",), max_operand=1))
+    with pytest.raises(ConfigError, match=r"\* changes no value modulo 7 with operands up to 1"):
+        ChainArithmeticTasks(ChainArithmetic(operations=("*", "+"), max_operand=1))
+    with pytest.raises(ValidationError, match="must be below the modulus"):
+        ChainArithmetic(modulus=7, max_operand=7)
 
 
 def test_a_modulus_without_moves_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no operation changes a value"):
+    with pytest.raises(ConfigError, match="changes no value modulo 2"):
         ChainArithmeticTasks(ChainArithmetic(modulus=2, operations=("*",)))
 
 
