@@ -2,8 +2,8 @@
 
 Files: ``group`` how failures become messages and exit codes; ``places`` the store that commands read;
 ``sweep``, ``run``, ``decisions``, ``why``, ``report``, ``fit``, ``replay``, ``bench`` (with
-``bench_sweeps`` and ``bench_decide``), ``sandbox``, ``tasks`` and ``ui`` a command or a group of them each;
-``rules`` how rules of stopping are named.
+``bench_sweeps`` and ``bench_decide``), ``doctor``, ``sandbox``, ``tasks`` and ``ui`` a command or a group
+of them each; ``rules`` how rules of stopping are named.
 
 Exit codes: 0 done, 1 a run failed for good, 2 what was asked for is wrong (nothing was created), 3 compute
 is lacking, 4 the store or a lock, 130 interrupted. Output goes to stdout, failures to stderr; nothing ever
@@ -21,6 +21,7 @@ from scalerl_lab.cli.bench import bench_commands
 from scalerl_lab.cli.bench_decide import decide_command
 from scalerl_lab.cli.bench_sweeps import published_command, speed_command, sweeps_command
 from scalerl_lab.cli.decisions import decisions_command
+from scalerl_lab.cli.doctor import doctor_command
 from scalerl_lab.cli.fit import fit_command
 from scalerl_lab.cli.group import LabGroup
 from scalerl_lab.cli.replay import replay_command, simulate_command
@@ -48,6 +49,7 @@ def lab() -> None:
     lab fit points.csv                     learning curves of any CSV file, fitted and forecast
     lab replay points.csv --rule asha      what a rule would have saved, and killed, on runs on record
     lab simulate --kind worse_arms         the same where the truth is known
+    lab doctor                             what this machine has of what the lab needs, and how to mend it
     lab sandbox check                      whether model-written code can be run safely here
     lab bench forecast DIR                 how good the forecasts are on curves whose end is known
     lab tasks check prompts.jsonl          whether files of prompts can be trained on
@@ -71,6 +73,7 @@ for command in (
     bench_commands,
     replay_command,
     simulate_command,
+    doctor_command,
     sandbox_commands,
     tasks_commands,
     ui_command,

@@ -3,7 +3,7 @@
 Files: ``policy`` a local Llama and its head at a declared precision; ``sampler`` batched decoding with a
 preallocated KV cache, resumable in the middle of a completion; ``learner`` log-probabilities, gradients
 and AdamW; ``decoder`` the Llama's arithmetic, which both share; ``prefixes`` what rows of a batch have in
-common; ``rows`` the state of completions in flight.
+common; ``rows`` the state of completions in flight; ``devices`` what there is to compute on.
 
 To add a back end: a class with the shape of ``TorchSampler`` or ``TorchLearner`` and a row in the
 matching table below. This room knows nothing of rewards, losses or schedules.

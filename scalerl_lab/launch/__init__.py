@@ -6,7 +6,7 @@ debugger); ``ray_tune`` as Ray Tune trials; ``analysis`` fits in a process of th
 what is told while it runs; ``driver`` the loop: admit, ingest, fit, decide, act; ``driven_run`` what
 it holds of a run; ``searching`` has the arms of a search proposed; ``ordering`` where people give orders,
 ``order_desk`` where the driver takes them; ``sweep_run`` from a file to an outcome: profile, cluster, lock,
-mirror, driver; ``provenance``, ``locking``.
+mirror, driver; ``doctor`` what the machine has of what all this needs; ``provenance``, ``locking``.
 
 The way of a fact: the worker appends it to the run's ``facts.jsonl``; the driver reads new lines into
 SQL; a fit and a decision follow, are written to SQL, and only then acted on, by ``orders.json`` in the

@@ -22,6 +22,7 @@ from ray import tune
 from ray.tune import Callback, PlacementGroupFactory, RunConfig, TuneConfig
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scalerl_lab.config.recipe import Resources
 from scalerl_lab.errors import ResourceError
@@ -40,6 +41,7 @@ _ENVIRONMENT = {
 _NO_LIMIT = 1_000_000
 """Tune wants a number of trials; the queue decides."""
 _JOIN_S = 30.0
+_ANSWER_S = 60.0
 _ALL = "*"
 """Stands for every run where one is to be stopped."""
 
@@ -80,6 +82,51 @@ def connect(address: str, num_cpus: int | None = None) -> Cluster:
 def disconnect() -> None:
     """Leave Ray; a Ray of our own ends."""
     ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """What a node of the cluster sees."""
+
+    name: str
+    """Its host name."""
+    sees_file: bool
+    """Whether a file of the driver's lies there at the same path."""
+    version: str
+    """Of the lab in its Python; empty where there is none."""
+
+
+def see_from_nodes(file: Path) -> list[NodeSeen]:
+    """Look from every living node; each must answer within a minute.
+
+    Raises:
+        ResourceError: a node does not answer.
+    """
+
+    def look(path: str) -> tuple[str, bool, str]:
+        # Sent by value, standard library only: the node may lack the lab.
+        import importlib.metadata
+        import socket
+        from pathlib import Path
+
+        try:
+            version = importlib.metadata.version("scalerl-lab")
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        return socket.gethostname(), Path(path).exists(), version
+
+    remote = ray.remote(look)
+    asked = [
+        remote.options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(str(file))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    try:
+        return [NodeSeen(*seen) for seen in ray.get(asked, timeout=_ANSWER_S)]
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise ResourceError(f"a node of the cluster does not answer: {str(error).splitlines()[0]}") from None
 
 
 def require(cluster: Cluster, resources: Resources, recipe: str, profile: str) -> None:

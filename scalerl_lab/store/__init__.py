@@ -16,19 +16,23 @@ This room never decides, never changes what is on record, and never lets MLflow'
 """
 
 from scalerl_lab.store.charts import charts_url
+from scalerl_lab.store.migrate import SchemaSeen, look_at_database
 from scalerl_lab.store.rows import DecisionRow, LedgerRow, OrderRow, PlaceRow, SweepRow, TrialRow
 from scalerl_lab.store.store import Store
-from scalerl_lab.store.ui import serve_ui, sweep_pages, ui_command, ui_server
+from scalerl_lab.store.ui import look_at_mlflow, serve_ui, sweep_pages, ui_command, ui_server
 
 __all__ = [
     "DecisionRow",
     "LedgerRow",
     "OrderRow",
     "PlaceRow",
+    "SchemaSeen",
     "Store",
     "SweepRow",
     "TrialRow",
     "charts_url",
+    "look_at_database",
+    "look_at_mlflow",
     "serve_ui",
     "sweep_pages",
     "ui_command",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 
@@ -10,6 +12,9 @@ import scalerl_lab
 from scalerl_lab.errors import LockHeld, StoreError
 from scalerl_lab.store.database import Database
 from scalerl_lab.store.tables import HEAD, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _WAIT_S = 60.0
 
@@ -36,6 +41,34 @@ def schema_version(database: Database) -> str | None:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaSeen:
+    """What a database holds of the lab."""
+
+    shown: str
+    """Its address, without a password."""
+    version: str | None
+    """Schema; None where the lab has not used it yet."""
+    head: str
+    """Schema of this version of the lab."""
+    known: bool
+    """Whether this version of the lab can bring it forward; True for its own."""
+
+
+def look_at_database(url: str) -> SchemaSeen:
+    """Look at a database without changing it; a SQLite file must exist.
+
+    Raises:
+        StoreError: the address is wrong, its driver is not installed, or the database cannot be reached.
+    """
+    database = Database(url)
+    try:
+        version = schema_version(database)
+    finally:
+        database.engine.dispose()
+    return SchemaSeen(database.shown, version, HEAD, version is None or version in _revisions(_config()))
+
+
 def migrate(database: Database) -> None:
     """Create the schema, or bring it forward; several processes may ask for it at once.
 
@@ -55,13 +88,9 @@ def migrate(database: Database) -> None:
 
 def _upgrade(database: Database, found: str | None) -> None:
     from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
+    config = _config()
+    if found is not None and found not in _revisions(config):
         raise StoreError(
             f"the database {database.shown} has schema {found}, this version of the lab knows up to {HEAD}; "
             "upgrade scalerl-lab, or give another LAB_DATABASE_URL"
@@ -72,6 +101,20 @@ def _upgrade(database: Database, found: str | None) -> None:
         with database.engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    return config
+
+
+def _revisions(config: Config) -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
 
 def _use_write_ahead_log(database: Database) -> None:

@@ -105,6 +105,20 @@ def _end_group(server: subprocess.Popen[bytes]) -> None:
         os.killpg(server.pid, signal.SIGKILL)
 
 
+def look_at_mlflow(mlflow_uri: str) -> str:
+    """What is at a tracking URI, in words; nothing is started or made.
+
+    Raises:
+        LabError: a server does not answer.
+    """
+    if not mlflow_uri.startswith(("http://", "https://")):
+        file = Path(mlflow_uri.removeprefix("sqlite:///"))
+        made = not mlflow_uri.startswith("sqlite:///") or file.exists()
+        return f"{mlflow_uri if made else f'none yet at {file}; the first sweep makes it'}"
+    num = len(sweep_pages(mlflow_uri))
+    return f"{mlflow_uri} answers, with {num} sweep{'' if num == 1 else 's'} of the lab"
+
+
 def sweep_pages(address: str) -> list[tuple[str, str]]:
     """(sweep, page) of every sweep that an MLflow server has, newest first.
 
