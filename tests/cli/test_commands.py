@@ -37,7 +37,8 @@ ALL = dict(commands(lab))
 def test_the_commands_are_these() -> None:
     assert sorted(ALL) == [
         "lab bench", "lab bench decide", "lab bench forecast", "lab bench published", "lab bench speed",
-        "lab bench sweeps", "lab decisions", "lab doctor", "lab fit", "lab replay", "lab report", "lab report boundary",
+        "lab bench sweeps", "lab decisions", "lab doctor", "lab fit", "lab replay", "lab report",
+        "lab report boundary",
         "lab report budget", "lab report ceilings", "lab report domains", "lab report transfer",
         "lab run", "lab run extend",
         "lab run kill", "lab run pin", "lab run revive", "lab run unpin", "lab sandbox", "lab sandbox check",
