@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sqlalchemy import text
+
 from scalerl_lab.errors import LabError, NotFound
 from scalerl_lab.parent import signal_at_parents_death
 from scalerl_lab.store.charts import charts_url
+from scalerl_lab.store.database import Database
 
 _START_S = 90.0
 _STOP_S = 10.0
@@ -106,17 +109,25 @@ def _end_group(server: subprocess.Popen[bytes]) -> None:
 
 
 def look_at_mlflow(mlflow_uri: str) -> str:
-    """What is at a tracking URI, in words; nothing is started or made.
+    """What is at a tracking URI, in words and without a password; nothing is started or made.
 
     Raises:
-        LabError: a server does not answer.
+        LabError: a server or a database does not answer.
     """
-    if not mlflow_uri.startswith(("http://", "https://")):
-        file = Path(mlflow_uri.removeprefix("sqlite:///"))
-        made = not mlflow_uri.startswith("sqlite:///") or file.exists()
-        return f"{mlflow_uri if made else f'none yet at {file}; the first sweep makes it'}"
-    num = len(sweep_pages(mlflow_uri))
-    return f"{mlflow_uri} answers, with {num} sweep{'' if num == 1 else 's'} of the lab"
+    if mlflow_uri.startswith(("http://", "https://")):
+        num = len(sweep_pages(mlflow_uri))
+        return f"{mlflow_uri} answers, with {num} sweep{'' if num == 1 else 's'} of the lab"
+    if mlflow_uri.startswith("sqlite:///") and not Path(mlflow_uri.removeprefix("sqlite:///")).exists():
+        return f"none yet at {mlflow_uri.removeprefix('sqlite:///')}; the first sweep makes it"
+    if mlflow_uri.startswith("file:") or "://" not in mlflow_uri:
+        return f"files at {mlflow_uri}"
+    database = Database(mlflow_uri)
+    try:
+        with database.read() as session:
+            session.execute(text("SELECT 1"))
+    finally:
+        database.engine.dispose()
+    return f"{database.shown} answers"
 
 
 def sweep_pages(address: str) -> list[tuple[str, str]]:

@@ -74,6 +74,10 @@ def test_servers_that_do_not_answer(home: Home, monkeypatch: pytest.MonkeyPatch)
     assert "hidden" not in found["database"].found
     assert found["MLflow"].health is Health.LACKING
     assert "http://127.0.0.1:9 does not answer" in found["MLflow"].found
+    monkeypatch.setenv("LAB_MLFLOW_URI", "postgresql+psycopg://me:hidden@127.0.0.1:9/mlflow")
+    found = all_of(Home.from_environment(create=False))
+    assert found["MLflow"].health is Health.LACKING
+    assert "hidden" not in found["MLflow"].found
 
 
 def test_a_network_disk_a_full_disk_and_a_folder_of_others(

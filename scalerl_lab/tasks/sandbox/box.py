@@ -30,7 +30,7 @@ START_S = 30.0
 _GRACE_S = 10.0
 """Seconds past the wall clock's end of a test in which the supervisor must have reported."""
 _END_S = 10.0
-"""Seconds in which a killed sandbox must be gone; what is left then is killed by bwrap's own end."""
+"""Seconds that a killed sandbox has to be gone."""
 _HEADER = struct.calcsize(inside.REPORT)
 
 
@@ -300,17 +300,22 @@ class Box:
     def _end_namespace(self) -> None:
         """Kill process 1 of the sandbox, and wait for it.
 
-        The kernel lets process 1 go only after the rest of its namespace. bwrap is killed by no means before
-        it has told process 1: the two wait for one another then, and that process would wait for ever.
+        The kernel lets process 1 go only after the rest of its namespace. bwrap is not killed before it has
+        told process 1, which waits for it at its start and would then wait for ever; only a bwrap that has
+        told nothing for ten seconds is.
         """
         assert self._started.info_fd is not None
         deadline = time.monotonic() + _END_S
         told = select.poll()
         told.register(self._started.info_fd, select.POLLIN)
-        while self._pidfd is None and self._process.poll() is None and time.monotonic() < deadline:
+        while self._pidfd is None and time.monotonic() < deadline:
+            # A bwrap that ended with the thread that started it has told process 1, which may yet be ending.
+            ended = self._process.poll() is not None
             self._pidfd = self._open_supervisor()
-            if self._pidfd is None and not told.poll(1000.0 * max(0.0, deadline - time.monotonic())):
+            if ended:
                 break
+            if self._pidfd is None:
+                told.poll(1000.0 * max(0.0, deadline - time.monotonic()))
         if self._pidfd is None:
             self._process.kill()
             return

@@ -309,3 +309,19 @@ def processes_told(word: bytes) -> list[int]:
             if word in words and state.rpartition(")")[2].split()[0] != "Z":
                 found.append(int(folder.name))
     return found
+
+
+def test_a_closed_pool_leaves_nothing_though_its_threads_end_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: set[int] = set()
+    draw = start.draw_user
+
+    def noted() -> int | None:
+        uid = draw()
+        drawn.update(() if uid is None else (uid,))
+        return uid
+
+    monkeypatch.setattr(start, "draw_user", noted)
+    for _ in range(25):
+        with SandboxPool(Sandbox(workers=2, limits=LIMITS)) as short:
+            short.run(Job([Program("print(1)")]))
+        assert processes_of(drawn) == []
